@@ -1,0 +1,24 @@
+// Command lines, alike for every program of the project.
+
+#ifndef COMMON_COMMAND_LINE_H_
+#define COMMON_COMMAND_LINE_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace lapidary {
+
+// Parses absl flags, spelled with hyphens or with underscores
+// (--kv-memory = --kv_memory), answers --help with `usage`, and returns the
+// positional arguments without the program's name.  An unknown flag or a bad
+// value ends the program with exit code 1 and a line that names it.
+//
+// Call it first thing in main().
+std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
+                                          char** argv);
+
+}  // namespace lapidary
+
+#endif  // COMMON_COMMAND_LINE_H_
