@@ -1,0 +1,95 @@
+// A model directory, opened and ready to run on this host's CPUs: what the
+// worker, the tools and the parity tests start from.
+//
+//   config.json ─► GemmaConfig ─┐
+//   safetensors ─► WeightImage ─┴► GemmaWeights ─┐
+//   AllocateKv(pages) ─► KvStore ────────────────┴► Gemma
+
+#ifndef WORKER_MODEL_LOADED_MODEL_H_
+#define WORKER_MODEL_LOADED_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/tensor.h"
+#include "worker/loader/weight_image.h"
+#include "worker/model/gemma.h"
+#include "worker/model/gemma_config.h"
+#include "worker/model/gemma_weights.h"
+#include "worker/model/kv_store.h"
+#include "worker/parallel/local_collective.h"
+
+namespace lapidary {
+
+struct ModelOptions {
+  std::string model_dir;  // A Hugging Face directory as downloaded.
+  // Where the packed image is kept and looked for; created if missing.
+  std::string image_dir;
+  DType compute = DType::kBf16;
+  CpuOptions cpu;
+  int max_step_tokens = 512;
+  int max_logit_rows = 64;
+};
+
+// What opening took.
+struct LoadStatistics {
+  bool packed = false;  // The image was made now; else an earlier one was mapped.
+  double pack_seconds = 0;
+  double load_seconds = 0;  // All of Load(), packing included.
+  int64_t image_bytes = 0;
+  std::string image_path;
+  // Tensors of the checkpoint that the text model has no use for; known only
+  // when the image was made now.
+  int ignored_tensors = 0;
+};
+
+// Owned by one thread, the same as its backend.
+class LoadedModel {
+ public:
+  // Reads the config, packs or maps the weights, starts the backend.
+  //
+  // Errors: those of the loader, the config and the backend; each names the
+  // file, what was expected and what was found.
+  static absl::StatusOr<std::unique_ptr<LoadedModel>> Load(
+      const ModelOptions& options);
+
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+
+  // Creates the key/value memory and the model over it.  Called again, it
+  // replaces both; what they held is lost.
+  //
+  // Errors: RESOURCE_EXHAUSTED.
+  absl::Status AllocateKv(int num_global_pages, int num_window_pages);
+
+  // REQUIRES: AllocateKv() has succeeded.
+  Gemma& gemma();
+
+  const GemmaConfig& config() const { return config_; }
+  const GemmaWeights& weights() const { return weights_; }
+  const LoadStatistics& statistics() const { return statistics_; }
+  PageBytes page_bytes() const;
+  Backend& backend() { return *backend_; }
+
+ private:
+  explicit LoadedModel(const ModelOptions& options);
+
+  const ModelOptions options_;
+  LoadStatistics statistics_;
+  GemmaConfig config_;
+  std::unique_ptr<WeightImage> image_;
+  GemmaWeights weights_;
+  std::unique_ptr<Backend> backend_;
+  LocalGroup group_;  // Of this one rank.
+  std::unique_ptr<KvStore> store_;
+  std::unique_ptr<Gemma> gemma_;
+};
+
+}  // namespace lapidary
+
+#endif  // WORKER_MODEL_LOADED_MODEL_H_
