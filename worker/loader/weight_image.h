@@ -13,23 +13,33 @@
 #ifndef WORKER_LOADER_WEIGHT_IMAGE_H_
 #define WORKER_LOADER_WEIGHT_IMAGE_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "kernels/bf16.h"
 #include "kernels/tensor.h"
+#include "worker/loader/mapped_file.h"
 
 namespace lapidary {
+
+inline constexpr uint32_t kImageFormatVersion = 1;
+
+// Of the checkpoint that an image was made from.
+using ImageDigest = std::array<std::byte, 16>;
 
 enum class TensorForm : uint8_t { kPlain, kPacked };
 
 // A tensor that a model needs: how it is called in the checkpoint after the
-// text prefix ("layers.0.mlp.up_proj.weight"), its shape, its form in the image.
+// text prefix ("layers.0.mlp.up_proj.weight"), its shape, its form in the
+// image.
 struct TensorSpec {
   std::string name;
   int rows = 0;  // 1 for a vector.
@@ -58,8 +68,9 @@ class WeightImage {
                                       int cols) const;
   absl::StatusOr<const Bf16*> Vector(absl::string_view name, int size) const;
 
-  int64_t bytes() const { return bytes_; }
-  const std::string& path() const { return path_; }
+  int64_t bytes() const { return file_->bytes(); }
+  const std::string& path() const { return file_->path(); }
+  const ImageDigest& digest() const { return digest_; }
 
  private:
   struct Entry {
@@ -68,11 +79,14 @@ class WeightImage {
     int cols;
     const Bf16* data;
   };
-  WeightImage() = default;
+  explicit WeightImage(std::unique_ptr<MappedFile> file);
 
-  std::string path_;
-  void* memory_ = nullptr;
-  int64_t bytes_ = 0;
+  absl::Status ReadHeader();
+  absl::StatusOr<const Entry*> Find(absl::string_view name, TensorForm form,
+                                    int rows, int cols) const;
+
+  std::unique_ptr<MappedFile> file_;
+  ImageDigest digest_ = {};
   absl::flat_hash_map<std::string, Entry> entries_;
 };
 

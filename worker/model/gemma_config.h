@@ -46,6 +46,7 @@ struct GemmaConfig {
   Rope global_rope;
   std::vector<LayerConfig> layers;
   std::vector<int> eos_token_ids;
+  bool tied_embeddings = true;  // The head may be missing: it is the embedding.
 
   int num_layers() const { return static_cast<int>(layers.size()); }
   const Rope& rope(LayerType type) const {
