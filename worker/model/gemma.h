@@ -26,8 +26,9 @@ class Gemma {
     int max_logit_rows = 64;
   };
 
-  // Sees the residual stream [T, h]: first the scaled embedding (layer 0), then
-  // after each layer l (l + 1), and last the normed final state once more.
+  // Sees the residual stream [T, h] in the backend's memory: the scaled
+  // embedding as layer 0, the stream after each layer l as l + 1, and what the
+  // final norm makes of it as num_layers + 1.
   using Observer = std::function<void(int layer, Tensor hidden)>;
 
   // Allocates all the memory that Forward() will need.  References must

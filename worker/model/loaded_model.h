@@ -14,9 +14,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/tensor.h"
+#include "worker/loader/image_builder.h"
 #include "worker/loader/weight_image.h"
 #include "worker/model/gemma.h"
 #include "worker/model/gemma_config.h"
@@ -34,18 +36,16 @@ struct ModelOptions {
   CpuOptions cpu;
   int max_step_tokens = 512;
   int max_logit_rows = 64;
+  // What the process is going to take besides, key/value memory above all;
+  // counted when the memory is checked.
+  int64_t extra_memory_bytes = 0;
 };
 
-// What opening took.
 struct LoadStatistics {
-  bool packed = false;  // The image was made now; else an earlier one was mapped.
-  double pack_seconds = 0;
-  double load_seconds = 0;  // All of Load(), packing included.
-  int64_t image_bytes = 0;
-  std::string image_path;
-  // Tensors of the checkpoint that the text model has no use for; known only
-  // when the image was made now.
-  int ignored_tensors = 0;
+  ImageStats image;
+  absl::Duration load_time;  // All of Load(), packing included.
+  int num_files = 0;         // Of the checkpoint.
+  int num_ignored_tensors = 0;
 };
 
 // Owned by one thread, the same as its backend.

@@ -16,8 +16,8 @@ namespace lapidary {
 // own; the group must outlive their use.
 //
 // An operation meets twice: once to show the ranks' tensors to each other, and
-// once before they may be changed again.  Between the two, each rank adds up its
-// share of the rows for all, in the order of the ranks: in fp32, with one
+// once before they may be changed again.  Between the two, each rank adds up
+// its share of the rows for all, in the order of the ranks: in fp32, with one
 // rounding at the end.
 //
 // REQUIRES of every operation: tensors in the host's memory, complete, and of

@@ -1,0 +1,71 @@
+#include "worker/model/loaded_model.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "common/model_files.h"
+#include "common/status_macros.h"
+#include "glog/logging.h"
+#include "worker/loader/checkpoint.h"
+
+namespace lapidary {
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Load(
+    const ModelOptions& options) {
+  const absl::Time begin = absl::Now();
+  std::unique_ptr<LoadedModel> model(new LoadedModel(options));
+
+  ASSIGN_OR_RETURN(const std::string config_json,
+                   ReadFile(options.model_dir + "/config.json"));
+  ASSIGN_OR_RETURN(model->config_, ParseGemmaConfig(config_json));
+  const std::vector<TensorSpec> specs = GemmaTensors(model->config_);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                   Checkpoint::Open(options.model_dir, specs));
+  LoadStatistics& statistics = model->statistics_;
+  ASSIGN_OR_RETURN(
+      model->image_,
+      LoadOrBuildImage(*checkpoint, specs,
+                       {.directory = options.image_dir,
+                        .extra_memory_bytes = options.extra_memory_bytes,
+                        .num_threads = options.cpu.threads},
+                       statistics.image));
+  ASSIGN_OR_RETURN(model->weights_,
+                   GemmaWeightsFrom(model->config_, *model->image_));
+  ASSIGN_OR_RETURN(model->backend_, NewCpuBackend(options.cpu));
+
+  statistics.num_files = checkpoint->num_files();
+  statistics.num_ignored_tensors = checkpoint->num_ignored_tensors();
+  statistics.load_time = absl::Now() - begin;
+  return model;
+}
+
+LoadedModel::LoadedModel(const ModelOptions& options)
+    : options_(options), group_(/*num_ranks=*/1) {}
+
+absl::Status LoadedModel::AllocateKv(int num_global_pages,
+                                     int num_window_pages) {
+  gemma_.reset();
+  store_.reset();
+  ASSIGN_OR_RETURN(
+      store_, KvStore::Create(config_, options_.compute, /*num_ranks=*/1,
+                              num_global_pages, num_window_pages, *backend_));
+  ASSIGN_OR_RETURN(
+      gemma_,
+      Gemma::Create(config_, weights_, *store_, *backend_, group_.rank(0),
+                    {.compute = options_.compute,
+                     .max_step_tokens = options_.max_step_tokens,
+                     .max_logit_rows = options_.max_logit_rows}));
+  return absl::OkStatus();
+}
+
+Gemma& LoadedModel::gemma() {
+  CHECK(gemma_ != nullptr) << "AllocateKv() comes first";
+  return *gemma_;
+}
+
+PageBytes LoadedModel::page_bytes() const {
+  return KvPageBytes(config_, options_.compute, /*num_ranks=*/1);
+}
+
+}  // namespace lapidary
