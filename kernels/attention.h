@@ -17,7 +17,8 @@
 // A score is then, for a query q in the channel order of the head,
 //
 //   sum over c < key_half of      q[c] keys[c] + q[d/2 + c] keys[key_half + c]
-//   + sum over key_half <= c < d/2 of q[c] values[c] + q[d/2 + c] values[d/2 + c]
+//   + sum over key_half <= c < d/2 of q[c] values[c] + q[d/2 + c] values[d/2 +
+//   c]
 //
 // with no scale factor.  A head-major page is one contiguous block for the
 // kernel that reads it; with one KV head (12B) it equals the token-major form.
@@ -61,11 +62,11 @@ struct KvPlanes {
 //        k_norm (one rounding, from fp32)
 //   keys <- the stored pairs of rope(rms(k; k_norm));  values <- rms(v)
 struct QkNormRopeArgs {
-  Tensor q;                        // [T, H * d], in place.
-  Tensor k;                        // [T, K * d], raw k_proj output.
-  Tensor v;                        // [T, K * d]; equals `k` under k_eq_v.
-  const Bf16* q_norm = nullptr;    // [d]
-  const Bf16* k_norm = nullptr;    // [d]
+  Tensor q;                      // [T, H * d], in place.
+  Tensor k;                      // [T, K * d], raw k_proj output.
+  Tensor v;                      // [T, K * d]; equals `k` under k_eq_v.
+  const Bf16* q_norm = nullptr;  // [d]
+  const Bf16* k_norm = nullptr;  // [d]
   float epsilon = 0;
   int head_dim = 0;
   int key_half = 0;

@@ -42,8 +42,8 @@ struct Tensor {
 //
 //   data  [rows / 16][cols / 2][16][2]
 //
-// W[r, c] = data[(r / 16) * block_stride + (c / 2) * 32 + (r % 16) * 2 + c % 2].
-// One step of a dot product, a pair of columns for 16 rows, is 64 bytes.
+// W[r, c] = data[(r / 16) * block_stride + (c / 2) * 32 + (r % 16) * 2 + c %
+// 2]. One step of a dot product, a pair of columns for 16 rows, is 64 bytes.
 //
 // The parts that a rank needs under head split are views:  a range of rows (a
 // multiple of 16) moves `data` by whole blocks, a range of columns (even) moves
