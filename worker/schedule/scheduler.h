@@ -6,19 +6,32 @@
 //             ▲                   │                          │
 //             └────── preempted (pages given back, recomputed later) ◄──┘
 //
+//   one step   [ d d d d | p p p p p p p p p p p p p p p p | q q q ]
+//                decode    chunk of the prefill whose turn   what is left
+//                          it is, to a page border           to the next one
+//
 // A step holds one token of every decoding sequence first; what is left of the
 // token budget goes to prefill chunks, round-robin among the prefilling
-// sequences of the highest priority, so that running streams keep their cadence
-// and no prefill starves another.
+// sequences of the highest priority, then to the next priority, so that running
+// streams keep their cadence and no prefill starves another.
+//
+// Sequences are ranked by priority, then by arrival.  They are admitted in that
+// order, and none passes one that does not fit yet.  One is admitted when there
+// are pages for all that it has to compute and for a page of output of every
+// running sequence, or when nothing runs.  When pages run out in the middle,
+// the last in rank gives its pages back; only the last itself waits where it
+// is. So the first in rank always advances, and every sequence finishes.
 
 #ifndef WORKER_SCHEDULE_SCHEDULER_H_
 #define WORKER_SCHEDULE_SCHEDULER_H_
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/tokens.h"
@@ -31,12 +44,15 @@ namespace lapidary {
 class Scheduler {
  public:
   struct Options {
-    int max_step_tokens = 512;   // Tokens a step, decode and prefill together.
-    int max_sequences = 64;      // Running at once.
-    int max_waiting = 1024;      // Requests that wait; more are refused.
-    // Prompt tokens of waiting requests; more are refused.
+    int max_step_tokens = 512;  // Tokens a step, decode and prefill together.
+    // Running at once; also the most logit rows of a step.
+    int max_sequences = 64;
+    int max_waiting = 1024;  // Requests that wait; more are refused.
+    // Prompt tokens of waiting requests; more are refused, but never a prompt
+    // that would wait alone.
     int64_t max_waiting_tokens = 4 << 20;
 
+    // Errors: INVALID_ARGUMENT.
     absl::Status Validate() const;
   };
 
@@ -50,12 +66,19 @@ class Scheduler {
 
   enum class Finish { kStop, kLength, kDeadline };
 
-  // A sequence that left the scheduler, or what became of one.
+  // What became of a sequence.
   struct Event {
-    enum class Kind { kAdmitted, kPrefilled, kPreempted, kFinished };
+    enum class Kind {
+      kAdmitted,   // It left the queue, for the first time.
+      kPrefilled,  // All of its prompt was computed, for the first time.
+      kPreempted,  // It gave its pages back and waits again.
+      kFinished,   // It left the scheduler; its id is unknown from here on.
+    };
     Kind kind;
     SequenceId sequence;
     Finish finish = Finish::kStop;  // For kFinished.
+
+    bool operator==(const Event&) const = default;
   };
 
   // What the engine drew for a sequence whose logits the step gave.
@@ -66,49 +89,100 @@ class Scheduler {
   };
 
   struct Progress {
-    int prefilled_tokens = 0;
-    int cached_tokens = 0;
+    int prefilled_tokens = 0;  // Of the prompt.
+    int cached_tokens = 0;     // Of these, taken from a cache.
     bool queued = true;
   };
 
   struct Load {
     int running = 0;
     int waiting = 0;
-    int64_t waiting_tokens = 0;   // Prompt tokens of waiting sequences.
-    int64_t unprefilled_tokens = 0;  // Of waiting and running sequences.
+    int64_t waiting_tokens = 0;      // That waiting sequences have to compute.
+    int64_t unprefilled_tokens = 0;  // The same of waiting and prefilling ones.
   };
 
   // `cache` must outlive the scheduler.
+  //
+  // REQUIRES: options.Validate() is OK.
   Scheduler(const Options& options, KvCache& cache);
   ~Scheduler();
+
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
 
   // Errors:
   //   INVALID_ARGUMENT     empty prompt, max_tokens <= 0, id known.
   //   FAILED_PRECONDITION  prompt + max_tokens can never fit the memory.
+  //   DEADLINE_EXCEEDED    the deadline is not after `now`.
   //   RESOURCE_EXHAUSTED   the queue is full; try again later.
   absl::Status Add(NewSequence sequence, absl::Time now);
 
-  // Forgets the sequence and gives its pages back.  Unknown ids are ignored.
+  // Forgets the sequence and gives its pages back, also between Plan() and
+  // Commit().  Makes no event.  Unknown ids are ignored.
   void Cancel(SequenceId id);
 
-  // The next step, empty if there is nothing to do.  Finishes sequences whose
-  // deadline has passed.  Events since the last call are appended to `events`.
-  // Valid until the next call.
+  // The next step; empty only if there is no sequence at all.  Finishes those
+  // whose deadline has passed.  Appends to `events`.  Valid until the next
+  // call.
   //
   // REQUIRES: the last non-empty plan was committed.
   const StepPlan& Plan(absl::Time now, std::vector<Event>& events);
 
-  // Reports the step that Plan() gave: `sampled` has one entry for each of
-  // its logit rows, in order (entries of sequences cancelled since are ignored).
+  // Reports that the step which Plan() gave has run: `sampled` has one entry
+  // for each of its logit rows, in order (entries of sequences cancelled since
+  // are ignored).  Appends to `events`.  An empty plan needs no Commit().
   void Commit(std::span<const Sampled> sampled, std::vector<Event>& events);
 
+  // Zeros for an id that is not known.
   Progress progress(SequenceId id) const;
   Load load() const;
 
  private:
   struct Sequence;
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+
+  // The order of rank, best first.
+  struct RanksBefore {
+    bool operator()(const Sequence* a, const Sequence* b) const;
+  };
+
+  // A sequence's part of the step being planned: its computed positions up to
+  // lease.num_tokens().
+  using Part = Sequence*;
+
+  absl::Status CheckQueue(int64_t prompt_tokens) const;
+  void FinishExpired(absl::Time now, std::vector<Event>& events);
+  void PlanDecode(std::vector<Event>& events);
+  void Admit(std::vector<Event>& events);
+  void PlanPrefill(std::vector<Event>& events);
+
+  bool FitsBesideRunning(const Sequence& candidate) const;
+  int ChunkEnd(const Sequence& sequence) const;
+  // Makes room for `sequence` up to `end`, or as far as Reach() goes, at the
+  // cost of sequences behind it in rank.  Returns whether it advances.
+  bool MakeRoom(Sequence& sequence, int end, std::vector<Event>& events);
+  void Preempt(Sequence& sequence, std::vector<Event>& events);
+  void WritePlan();
+  void WritePart(const Sequence& sequence);
+  void Accept(Sequence& sequence, const Sampled& sampled,
+              std::vector<Event>& events);
+  void Remove(Sequence& sequence);
+
+  const Options options_;
+  KvCache& cache_;
+  absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
+  std::set<Sequence*, RanksBefore> waiting_;
+  std::vector<Sequence*> running_;  // In order of rank.
+  int64_t waiting_tokens_ = 0;
+  int64_t arrivals_ = 0;
+  int64_t turns_ = 0;  // Handed out: the prefill with the lowest is next.
+  absl::Time next_deadline_ = absl::InfiniteFuture();  // Or earlier.
+
+  // The step between Plan() and Commit().
+  StepPlan plan_;
+  std::vector<Part> parts_;  // As plan_.sequences; null once cancelled.
+  int budget_ = 0;           // Tokens that are left while it is planned.
+  std::vector<Sequence*> candidates_;  // Scratch.
+  bool uncommitted_ = false;
 };
 
 }  // namespace lapidary
