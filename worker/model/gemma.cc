@@ -36,8 +36,8 @@ class Gemma::Impl {
   void Prepare(const StepPlan& plan);
   absl::Status TransformerLayer(int l);
   absl::Status Attention(int l);
-  void AttendGlobal(AttendArgs args);
-  void AttendWindow(AttendArgs args);
+  void AttendGlobal(const KvPlanes& planes, const AttentionTensors& t);
+  void AttendWindow(const KvPlanes& planes, const AttentionTensors& t);
   absl::Status FeedForward(const LayerWeights& w);
   absl::StatusOr<Tensor> Head(std::span<const int> logit_rows);
   void NormLogitRows(std::span<const int> logit_rows);
@@ -131,47 +131,51 @@ absl::Status Gemma::Impl::Attention(int l) {
                        .keys = t.keys,
                        .values = t.values});
 
-  const AttendArgs args{.q = t.q,
-                        .planes = planes,
-                        .step_keys = t.keys,
-                        .step_values = t.values,
-                        .num_heads = t.q.cols / layer.head_dim,
-                        .out = t.out};
   if (layer.type == LayerType::kGlobal) {
-    AttendGlobal(args);
+    AttendGlobal(planes, t);
   } else {
-    AttendWindow(args);
+    AttendWindow(planes, t);
   }
   backend_.MatMul(t.out, w.o, ws_.branch);
   return collective_.AllReduceSum(ws_.branch);
 }
 
 // A global layer's keys all go to their pages, and are read from there.
-void Gemma::Impl::AttendGlobal(AttendArgs args) {
+void Gemma::Impl::AttendGlobal(const KvPlanes& planes,
+                               const AttentionTensors& t) {
   const FamilyBatch& family = batch_.global();
-  backend_.WriteKv({.keys = args.step_keys,
-                    .values = args.step_values,
-                    .planes = args.planes,
+  backend_.WriteKv({.keys = t.keys,
+                    .values = t.values,
+                    .planes = planes,
                     .sequences = family.sequences,
                     .first_positions = family.first_positions});
-  args.step_keys = {};
-  args.step_values = {};
-  args.sequences = family.sequences;
-  args.rank = collective_.rank();
-  args.num_ranks = collective_.size();
-  backend_.Attend(args);
+  backend_.Attend({.q = t.q,
+                   .planes = planes,
+                   .step_keys = {},
+                   .step_values = {},
+                   .sequences = family.sequences,
+                   .num_heads = t.q.cols / planes.head_dim,
+                   .rank = collective_.rank(),
+                   .num_ranks = collective_.size(),
+                   .out = t.out});
 }
 
 // A window layer's step reads its own keys from the workspace; only what later
 // steps can see goes to pages.
-void Gemma::Impl::AttendWindow(AttendArgs args) {
+void Gemma::Impl::AttendWindow(const KvPlanes& planes,
+                               const AttentionTensors& t) {
   const FamilyBatch& family = batch_.window();
-  args.sequences = family.sequences;
-  args.window = config_.window;
-  backend_.Attend(args);
-  backend_.WriteKv({.keys = args.step_keys,
-                    .values = args.step_values,
-                    .planes = args.planes,
+  backend_.Attend({.q = t.q,
+                   .planes = planes,
+                   .step_keys = t.keys,
+                   .step_values = t.values,
+                   .sequences = family.sequences,
+                   .num_heads = t.q.cols / planes.head_dim,
+                   .window = config_.window,
+                   .out = t.out});
+  backend_.WriteKv({.keys = t.keys,
+                    .values = t.values,
+                    .planes = planes,
                     .sequences = family.sequences,
                     .first_positions = family.first_positions});
 }
