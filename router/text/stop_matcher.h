@@ -7,6 +7,7 @@
 #ifndef ROUTER_TEXT_STOP_MATCHER_H_
 #define ROUTER_TEXT_STOP_MATCHER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -41,22 +42,25 @@ class StopMatcher {
   std::string Flush();
 
  private:
+  // A beginning of a stop string; state 0 is the empty one.
   struct State {
-    int32_t fallback = 0;  // State of the longest proper suffix.
-    int32_t depth = 0;     // Bytes that may become a stop string.
-    int32_t stop = -1;     // Longest stop string that ends here.
+    size_t num_bytes = 0;
+    int32_t parent = 0;  // State without the last byte.
+    unsigned char byte = 0;
+    int32_t fallback = 0;   // State of the longest proper suffix.
+    int stop = -1;          // Longest stop string that the state ends with.
+    size_t stop_bytes = 0;  // Its length.
   };
 
-  int32_t Step(int32_t state, unsigned char byte) const;
-  void AddString(absl::string_view text, int index);
+  void AddStop(absl::string_view text, int stop);
   void LinkFallbacks();
+  int32_t Next(int32_t state, unsigned char byte) const;
 
-  std::vector<State> states_;
+  std::vector<State> states_{State()};
   absl::flat_hash_map<int64_t, int32_t> edges_;  // By state * 256 + byte.
-  std::vector<int> stop_lengths_;
   int32_t state_ = 0;
-  std::string held_;  // The last states_[state_].depth bytes.
-  bool stopped_ = false;
+  std::string held_;  // The text of state_, between two calls.
+  bool found_ = false;
 };
 
 }  // namespace lapidary

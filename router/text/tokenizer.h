@@ -26,6 +26,8 @@
 
 namespace lapidary {
 
+struct TokenizerTables;
+
 // Bytes [begin, end) of a text.
 struct TextSpan {
   size_t begin = 0;
@@ -63,7 +65,10 @@ class Tokenizer {
   // Takes time proportional to the text, times the logarithm of the longest
   // run without a piece border.
   //
-  // REQUIRES: `text` is UTF-8; `literal` is ascending, disjoint, inside `text`.
+  // A byte that is not UTF-8 becomes its byte token; callers refuse such texts
+  // before, with ValidateUtf8().
+  //
+  // REQUIRES: `literal` is ascending, disjoint and inside `text`.
   std::vector<TokenId> Encode(absl::string_view text,
                               std::span<const TextSpan> literal = {}) const;
 
@@ -92,11 +97,9 @@ class Tokenizer {
   int vocab_size() const;
 
  private:
-  struct Tables;
+  explicit Tokenizer(std::unique_ptr<const TokenizerTables> tables);
 
-  explicit Tokenizer(std::unique_ptr<const Tables> tables);
-
-  std::unique_ptr<const Tables> tables_;
+  const std::unique_ptr<const TokenizerTables> tables_;
 };
 
 }  // namespace lapidary

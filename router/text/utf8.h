@@ -13,9 +13,6 @@
 
 namespace lapidary {
 
-// U+FFFD, what stands for a byte that is no character.
-inline constexpr absl::string_view kReplacementCharacter = "\xEF\xBF\xBD";
-
 struct Utf8Char {
   char32_t code_point;
   int num_bytes;  // 1 to 4.
@@ -34,21 +31,20 @@ void AppendUtf8(char32_t code_point, std::string& out);
 //   INVALID_ARGUMENT  `text` is not UTF-8; the message gives the byte offset.
 absl::Status ValidateUtf8(absl::string_view text);
 
-// `text` without white space, as Unicode defines it, at both ends.
+// The text of `bytes`, a run of byte tokens, as the reference decodes it: if
+// not all of it is UTF-8, one U+FFFD a byte.
+std::string DecodeByteRun(absl::string_view bytes);
+
+// `text` without white space at both ends: the characters that Python's strip()
+// takes away, Unicode's white space and the four ASCII separators.
 //
 // REQUIRES: `text` is UTF-8.
 absl::string_view TrimUnicode(absl::string_view text);
 
-// `text` in lower case: each character's simple mapping, in the scripts that
-// have one (Latin, Greek, Cyrillic, Armenian, Georgian, full width, …).
+// `text` in lower case, by Unicode's simple mapping of each character.
 //
 // REQUIRES: `text` is UTF-8.
 std::string LowerUnicode(absl::string_view text);
-
-// The same in upper case; "ß" becomes "SS".
-//
-// REQUIRES: `text` is UTF-8.
-std::string UpperUnicode(absl::string_view text);
 
 }  // namespace lapidary
 
