@@ -1,0 +1,333 @@
+#include "worker/engine/engine.h"
+
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/metrics.h"
+#include "common/mutex.h"
+#include "common/testing/fake_clock.h"
+#include "common/testing/status_matchers.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "worker/engine/testing/scripted_model.h"
+
+namespace lapidary {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+using Finish = Scheduler::Finish;
+
+constexpr int kVocabSize = 1000;
+constexpr int kStepTokens = 128;
+constexpr int kUnlimited = 1 << 30;
+
+// Reads a request's outbox.
+class Reader {
+ public:
+  explicit Reader(int max_tokens)
+      : outbox_(std::make_shared<Outbox>(max_tokens, [this] {
+          MutexLock lock(mutex_);
+          notified_ = true;
+          changed_.SignalAll();
+        })) {}
+
+  const std::shared_ptr<Outbox>& outbox() const { return outbox_; }
+  const std::vector<TokenId>& tokens() const { return tokens_; }
+  const std::vector<Scheduler::Progress>& progress() const { return progress_; }
+
+  // Waits for news and takes them.  False at the end.
+  bool Read() {
+    {
+      MutexLock lock(mutex_);
+      while (!notified_) changed_.Wait(mutex_);
+      notified_ = false;
+    }
+    Outbox::Contents contents = outbox_->Take(kUnlimited);
+    if (contents.progress.has_value()) progress_.push_back(*contents.progress);
+    for (const SampledToken& token : contents.tokens) {
+      tokens_.push_back(token.token);
+    }
+    finished_ = std::move(contents.finished);
+    return !finished_.has_value();
+  }
+
+  // Reads to the end.
+  const Outbox::Finished& Finish() {
+    while (Read()) {
+    }
+    return *finished_;
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  bool notified_ ABSL_GUARDED_BY(mutex_) = false;
+  const std::shared_ptr<Outbox> outbox_;
+  std::vector<TokenId> tokens_;
+  std::vector<Scheduler::Progress> progress_;
+  std::optional<Outbox::Finished> finished_;
+};
+
+// Tokens first, first + 1, …
+std::vector<TokenId> Count(TokenId first, int num_tokens) {
+  std::vector<TokenId> tokens(num_tokens);
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+class EngineTest : public ::testing::Test {
+ protected:
+  EngineTest() : metrics_(registry_) {
+    options_.scheduler = {.max_step_tokens = kStepTokens,
+                          .max_sequences = 8,
+                          .max_waiting = 4,
+                          .max_waiting_tokens = 10'000};
+    options_.cache = {.num_ranks = 1,
+                      .global_pages_per_rank = 100,
+                      .window_pages = 50,
+                      .window = 100};
+    options_.vocab_size = kVocabSize;
+  }
+
+  ~EngineTest() override { model_.Open(); }
+
+  // Starts the engine on first use.
+  Engine& engine() {
+    if (engine_ == nullptr) {
+      engine_ =
+          std::make_unique<Engine>(options_, model_.forward(), clock_, metrics_,
+                                   board_, [this] { ++num_stopped_; });
+    }
+    return *engine_;
+  }
+
+  static EngineRequest Request(std::vector<TokenId> prompt, int max_tokens) {
+    EngineRequest request;
+    request.id = "test";
+    request.prompt = std::move(prompt);
+    request.sampling.temperature = 0;
+    request.max_tokens = max_tokens;
+    return request;
+  }
+
+  std::unique_ptr<Reader> Start(EngineRequest request) {
+    auto reader = std::make_unique<Reader>(request.max_tokens);
+    EXPECT_OK(engine().Submit(std::move(request), reader->outbox()));
+    return reader;
+  }
+
+  Engine::Options options_;
+  ScriptedModel model_{kVocabSize};
+  FakeClock clock_;
+  Metrics registry_;
+  WorkerMetrics metrics_;
+  StateBoard board_;
+  int num_stopped_ = 0;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(EngineTest, GeneratesAsManyTokensAsAskedFor) {
+  const auto reader = Start(Request({5, 6, 7}, 4));
+  const Outbox::Finished& finished = reader->Finish();
+  EXPECT_OK(finished.status);
+  EXPECT_EQ(finished.reason, Finish::kLength);
+  EXPECT_THAT(reader->tokens(), ElementsAre(8, 9, 10, 11));
+}
+
+TEST_F(EngineTest, SendsTheStopTokenAndEnds) {
+  EngineRequest request = Request({5}, 100);
+  request.stop_tokens = {9, 8};
+  const auto reader = Start(std::move(request));
+  EXPECT_EQ(reader->Finish().reason, Finish::kStop);
+  EXPECT_THAT(reader->tokens(), ElementsAre(6, 7, 8));
+}
+
+TEST_F(EngineTest, ServesRequestsSideBySide) {
+  std::vector<std::unique_ptr<Reader>> readers;
+  model_.Hold();
+  for (int i = 0; i < 4; ++i) {
+    readers.push_back(Start(Request(Count(100 * i, 300), 50)));
+  }
+  model_.Open();
+  for (int i = 0; i < 4; ++i) {
+    readers[i]->Finish();
+    EXPECT_EQ(readers[i]->tokens(), Count(100 * i + 300, 50));
+  }
+}
+
+TEST_F(EngineTest, ReportsTheProgressOfAPrefill) {
+  model_.Hold();
+  const auto reader = Start(Request(Count(0, 3 * kStepTokens), 1));
+  ASSERT_TRUE(reader->Read());
+  EXPECT_TRUE(reader->progress().back().queued);
+  model_.Allow(1);
+  ASSERT_TRUE(reader->Read());
+  EXPECT_FALSE(reader->progress().back().queued);
+  EXPECT_EQ(reader->progress().back().prefilled_tokens, kStepTokens);
+}
+
+TEST_F(EngineTest, CancelsInTheMiddleOfAPrefill) {
+  model_.Hold();
+  const auto reader = Start(Request(Count(0, 3 * kStepTokens), 10));
+  model_.Allow(1);
+  model_.AwaitHeldStep();
+  reader->outbox()->Cancel();
+  model_.Open();
+  EXPECT_THAT(reader->Finish().status, StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(reader->tokens(), IsEmpty());
+  // Nothing of it is left.
+  EXPECT_EQ(Start(Request({5}, 1))->Finish().reason, Finish::kLength);
+  EXPECT_LT(model_.num_tokens(), 3 * kStepTokens);
+  engine().Drain();
+  EXPECT_OK(engine().Join());
+  EXPECT_EQ(board_.state().global_pages.used, 0);
+}
+
+TEST_F(EngineTest, EndsARequestAtItsDeadline) {
+  model_.Hold();
+  EngineRequest request = Request({5}, 1000);
+  request.deadline = clock_.Now() + absl::Seconds(10);
+  const auto reader = Start(std::move(request));
+  model_.Allow(2);
+  while (reader->tokens().size() < 2) ASSERT_TRUE(reader->Read());
+  clock_.Advance(absl::Seconds(10));
+  model_.Open();
+  EXPECT_THAT(reader->Finish().status,
+              StatusIs(absl::StatusCode::kDeadlineExceeded,
+                       HasSubstr("of at most 1000 output tokens")));
+}
+
+TEST_F(EngineTest, ASlowReaderHoldsNobodyUp) {
+  const auto slow = Start(Request({5}, 500));
+  const auto other = Start(Request({5}, 500));
+  other->Finish();
+  EXPECT_THAT(other->tokens(), SizeIs(500));
+  slow->Finish();
+  EXPECT_THAT(slow->tokens(), SizeIs(500));
+}
+
+TEST_F(EngineTest, AFailedStepEndsAllRequestsAndTheEngine) {
+  model_.Hold();
+  const auto first = Start(Request({5}, 500));
+  const auto second = Start(Request({5}, 500));
+  model_.Break(absl::InternalError("device on fire"));
+  model_.Open();
+  for (Reader* reader : {first.get(), second.get()}) {
+    EXPECT_THAT(
+        reader->Finish().status,
+        StatusIs(absl::StatusCode::kUnavailable, HasSubstr("device on fire")));
+  }
+  EXPECT_THAT(engine().Join(), StatusIs(absl::StatusCode::kInternal));
+  EXPECT_EQ(num_stopped_, 1);
+  const Reader late(1);
+  EXPECT_THAT(engine().Submit(Request({5}, 1), late.outbox()),
+              StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_F(EngineTest, DrainFinishesWhatRuns) {
+  model_.Hold();
+  const auto reader = Start(Request({5}, 20));
+  model_.AwaitHeldStep();
+  engine().Drain();
+  EXPECT_TRUE(board_.state().draining);
+  const Reader late(1);
+  EXPECT_THAT(engine().Submit(Request({5}, 1), late.outbox()),
+              StatusIs(absl::StatusCode::kUnavailable));
+  model_.Open();
+  EXPECT_OK(reader->Finish().status);
+  EXPECT_THAT(reader->tokens(), SizeIs(20));
+  EXPECT_OK(engine().Join());
+  EXPECT_EQ(num_stopped_, 1);
+}
+
+TEST_F(EngineTest, AbortEndsWhatRuns) {
+  model_.Hold();
+  const auto reader = Start(Request({5}, 500));
+  model_.AwaitHeldStep();
+  engine().Abort();
+  model_.Open();
+  EXPECT_THAT(reader->Finish().status,
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_OK(engine().Join());
+}
+
+TEST_F(EngineTest, RefusesMoreThanItsQueueHolds) {
+  model_.Hold();
+  const auto running = Start(Request({5}, 1));
+  model_.AwaitHeldStep();
+  std::vector<std::unique_ptr<Reader>> waiting;
+  for (int i = 0; i < options_.scheduler.max_waiting; ++i) {
+    waiting.push_back(Start(Request({5}, 1)));
+  }
+  const Reader refused(1);
+  EXPECT_THAT(
+      engine().Submit(Request({5}, 1), refused.outbox()),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("queue")));
+}
+
+TEST_F(EngineTest, RefusesMoreTokensThanItsQueueHolds) {
+  model_.Hold();
+  const auto running = Start(Request({5}, 1));
+  model_.AwaitHeldStep();
+  const auto waiting = Start(Request(std::vector<TokenId>(9'000, 1), 1));
+  const Reader refused(1);
+  EXPECT_THAT(engine().Submit(Request(std::vector<TokenId>(2'000, 1), 1),
+                              refused.outbox()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("2000 prompt tokens")));
+}
+
+TEST_F(EngineTest, TellsARequestThatItCanNeverFit) {
+  const auto reader = Start(Request(Count(0, 100), 100 * kPageTokens));
+  EXPECT_THAT(reader->Finish().status,
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(metrics_.finished_cannot_fit.Value(), 1);
+}
+
+TEST_F(EngineTest, PreemptsAndGoesOnWithoutRepeating) {
+  options_.cache.global_pages_per_rank = 8;
+  model_.Hold();
+  const auto first = Start(Request(Count(0, 100), 300));
+  const auto second = Start(Request(Count(500, 100), 300));
+  model_.Open();
+  EXPECT_OK(first->Finish().status);
+  EXPECT_OK(second->Finish().status);
+  EXPECT_EQ(first->tokens(), Count(100, 300));
+  EXPECT_EQ(second->tokens(), Count(600, 300));
+  EXPECT_GT(metrics_.preemptions.Value(), 0);
+}
+
+TEST_F(EngineTest, CountsOutputOfAnEarlierRunForPenalties) {
+  // The scripted model says 8 after 7; the penalty forbids it, as the output
+  // had an 8 before.
+  EngineRequest request = Request({8, 7}, 1);
+  request.sampling.presence_penalty = 100;
+  request.resumed_output_tokens = 2;
+  const auto reader = Start(std::move(request));
+  reader->Finish();
+  EXPECT_THAT(reader->tokens(), ElementsAre(0));
+}
+
+TEST_F(EngineTest, CountsWhatItDoes) {
+  const auto reader = Start(Request(Count(0, 200), 10));
+  reader->Finish();
+  engine().Drain();
+  EXPECT_OK(engine().Join());
+  EXPECT_EQ(metrics_.prefill_tokens.Value(), 200);
+  EXPECT_EQ(metrics_.decode_tokens.Value(), 9);
+  EXPECT_EQ(metrics_.finished_length.Value(), 1);
+  EXPECT_EQ(metrics_.running_requests.Value(), 0);
+  EXPECT_EQ(metrics_.global_pages.free.Value(), 100);
+}
+
+}  // namespace
+}  // namespace lapidary
