@@ -12,7 +12,7 @@ namespace lapidary {
 
 enum class Isa {
   kAuto,      // The best that the machine has.
-  kPortable,  // What every x86-64 has; also for other architectures.
+  kPortable,  // What every x86-64 has.
   kAvx2,      // AVX2 and FMA.
   kAvx512,    // AVX-512 F, BW, DQ, VL.
   kAvx512Bf16,

@@ -1,0 +1,71 @@
+// The loops that probes.h times.
+
+#ifndef KERNELS_CPU_PROBE_KERNELS_H_
+#define KERNELS_CPU_PROBE_KERNELS_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/dot_tile.h"
+
+namespace lapidary::cpu {
+
+// Reads all of [data, data + bytes), a multiple of 256 bytes, in four streams.
+// The result depends on all that was read, so that nothing is left out.
+template <class S>
+uint64_t ReadMemory(const void* data, int64_t bytes) {
+  constexpr int kStreams = 4;
+  constexpr int kWordsAStep =
+      64;  // Two cache lines more than prefetchers need.
+  typename S::U sums[kStreams] = {};
+  const auto* words = static_cast<const uint32_t*>(data);
+  const int64_t stream = bytes / 4 / kStreams;
+  for (int64_t i = 0; i + kWordsAStep <= stream; i += kWordsAStep) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kWordsAStep; j += S::kLanes) {
+        sums[s] ^= S::LoadWords(words + s * stream + i + j);
+      }
+    }
+  }
+  const typename S::U sum = sums[0] ^ sums[1] ^ sums[2] ^ sums[3];
+  uint64_t result = 0;
+  for (int i = 0; i < S::kLanes; ++i) result += sum[i];
+  return result;
+}
+
+// Independent chains of multiply-adds, enough to hide their latency.
+inline constexpr int kProbeChains = 12;
+
+template <class Dot>
+constexpr int64_t kFlopsPerDotStep =
+    int64_t{kProbeChains} * Dot::Simd::kLanes* Dot::kXPerStep * 2;
+
+// Multiply-adds in registers, `steps` for each chain.
+template <class Dot>
+float DotSteps(int64_t steps) {
+  using S = typename Dot::Simd;
+  alignas(64) const uint32_t ones[kBlockColumns] = {
+      0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
+      0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
+      0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80};
+  typename Dot::X x[2] = {};
+  typename Dot::Word word = Dot::LoadWords(ones);
+  typename Dot::Value value = Dot::Broadcast(x);
+  // Hides from the compiler that the operands never change.
+  asm volatile("" : "+m"(word), "+m"(value));
+  typename S::F sums[kProbeChains] = {};
+  for (int64_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 16
+    for (int c = 0; c < kProbeChains; ++c) {
+      sums[c] = Dot::Add(sums[c], value, word);
+    }
+  }
+  typename S::F sum = S::Zero();
+  for (int c = 0; c < kProbeChains; ++c) sum += sums[c];
+  return S::Sum(sum);
+}
+
+}  // namespace lapidary::cpu
+
+#endif  // KERNELS_CPU_PROBE_KERNELS_H_
