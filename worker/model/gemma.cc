@@ -83,6 +83,7 @@ void Gemma::Impl::Prepare(const StepPlan& plan) {
   batch_.Reset(plan);
   for (const LayerType type : {LayerType::kWindow, LayerType::kGlobal}) {
     const RopeTable& rope = ws_.rope(type);
+    if (rope.num_angles == 0) continue;  // No layer is of this type.
     backend_.RopeAngles(batch_.positions(),
                         config_.rope(type).inverse_frequencies, rope.cos,
                         rope.sin);
