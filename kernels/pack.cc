@@ -1,5 +1,6 @@
 #include "kernels/pack.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "glog/logging.h"
@@ -11,13 +12,13 @@ constexpr int kBlockRows = PackedMatrix::kBlockRows;
 // Pairs of columns a tile: 16 rows times one cache line.
 constexpr int kTilePairs = 16;
 
-// Writes `pairs` columns of 16 rows that lie `row_pairs` apart.  A pair is
-// moved as one 32-bit number.
-void PackTile(const uint32_t* rows, int64_t row_pairs, int pairs,
-              uint32_t* packed) {
-  for (int r = 0; r < kBlockRows; ++r) {
-    for (int p = 0; p < pairs; ++p) {
-      packed[p * kBlockRows + r] = rows[r * row_pairs + p];
+// Packs `pairs` columns of 16 rows that lie `cols` apart.  A pair is moved as
+// one 32-bit number; a mapped file may have it at any even address.
+void PackTile(const Bf16* rows, int64_t cols, int pairs, Bf16* packed) {
+  for (int p = 0; p < pairs; ++p) {
+    for (int r = 0; r < kBlockRows; ++r) {
+      std::memcpy(packed + 2 * (p * kBlockRows + r), rows + r * cols + 2 * p,
+                  sizeof(uint32_t));
     }
   }
 }
@@ -28,13 +29,12 @@ void PackRows(const Bf16* row_major, int rows, int cols, Bf16* packed) {
   CHECK_EQ(rows % kBlockRows, 0);
   CHECK_EQ(cols % 2, 0);
   const int row_pairs = cols / 2;
-  const auto* source = reinterpret_cast<const uint32_t*>(row_major);
-  auto* target = reinterpret_cast<uint32_t*>(packed);
   for (int r = 0; r < rows; r += kBlockRows) {
+    const Bf16* from = row_major + int64_t{r} * cols;
+    Bf16* to = packed + int64_t{r} * cols;
     for (int p = 0; p < row_pairs; p += kTilePairs) {
-      const int pairs = row_pairs - p < kTilePairs ? row_pairs - p : kTilePairs;
-      PackTile(source + int64_t{r} * row_pairs + p, row_pairs, pairs,
-               target + int64_t{r} * row_pairs + int64_t{p} * kBlockRows);
+      PackTile(from + 2 * p, cols, std::min(kTilePairs, row_pairs - p),
+               to + int64_t{2} * p * kBlockRows);
     }
   }
 }
