@@ -100,16 +100,14 @@ void Engine::Loop() {
     EndCancelled();
     failure_ = Step();
     if (!failure_.ok()) break;
-    PublishState();
-    NotifyReaders();
+    ShowChanges();
   }
   Drain();
   for (auto& request : inbox_.PopAll()) Accept(std::move(request));
   EndAll(failure_.ok() ? StoppingError()
                        : absl::UnavailableError(absl::StrCat(
                              "the worker failed: ", failure_.message())));
-  PublishState();
-  NotifyReaders();
+  ShowChanges();
   on_stopped_();
 }
 
@@ -162,6 +160,7 @@ absl::Status Engine::Step() {
   HandleEvents(start);
   if (plan.empty()) return absl::OkStatus();
 
+  ShowChanges();  // A step can take long.
   const StepSize size = SizeOf(plan);
   ASSIGN_OR_RETURN(const Tensor logits, forward_(plan));
   SampleRows(plan, logits);
@@ -210,6 +209,8 @@ void Engine::HandleEvents(absl::Time now) {
     switch (event.kind) {
       case Scheduler::Event::Kind::kAdmitted:
         request.Admit(now, metrics_);
+        request.SetProgress(scheduler_.progress(event.sequence));
+        changed_.push_back(request.outbox());
         break;
       case Scheduler::Event::Kind::kPrefilled:
         break;
@@ -257,6 +258,12 @@ void Engine::CountStep(const StepPlan& plan, const StepSize& size,
   seconds.Observe(absl::ToDoubleSeconds(duration));
 }
 
+void Engine::ShowChanges() {
+  PublishState();
+  for (const std::shared_ptr<Outbox>& outbox : changed_) outbox->Notify();
+  changed_.clear();
+}
+
 void Engine::PublishState() {
   const EngineState state{
       .load = scheduler_.load(),
@@ -276,11 +283,6 @@ void Engine::PublishState() {
   metrics_.window_pages.free.Set(state.window_pages.total -
                                  state.window_pages.used);
   board_.Publish(state);
-}
-
-void Engine::NotifyReaders() {
-  for (const std::shared_ptr<Outbox>& outbox : changed_) outbox->Notify();
-  changed_.clear();
 }
 
 void Engine::End(SequenceId id, absl::Status status, Finish reason) {

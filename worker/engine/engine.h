@@ -107,8 +107,9 @@ class Engine {
   StepSize SizeOf(const StepPlan& plan) const;
   void CountStep(const StepPlan& plan, const StepSize& size,
                  absl::Duration duration);
+  // Tells the state board, the metrics and the readers what has changed.
+  void ShowChanges();
   void PublishState();
-  void NotifyReaders();
 
   // Ends a request and forgets it: `status`, or if that is OK `reason`, is why.
   // Does nothing if it has ended before.

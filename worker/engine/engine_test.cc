@@ -119,10 +119,21 @@ class EngineTest : public ::testing::Test {
     return request;
   }
 
-  std::unique_ptr<Reader> Start(EngineRequest request) {
-    auto reader = std::make_unique<Reader>(request.max_tokens);
+  // Submits `request`.  Its reader lives as long as the engine.
+  Reader* Start(EngineRequest request) {
+    Reader* reader = NewReader(request.max_tokens);
     EXPECT_OK(engine().Submit(std::move(request), reader->outbox()));
     return reader;
+  }
+
+  Reader* NewReader(int max_tokens) {
+    return readers_.emplace_back(std::make_unique<Reader>(max_tokens)).get();
+  }
+
+  // Of a request that is refused.
+  absl::Status Refusal(EngineRequest request) {
+    const int max_tokens = request.max_tokens;
+    return engine().Submit(std::move(request), NewReader(max_tokens)->outbox());
   }
 
   Engine::Options options_;
@@ -132,11 +143,12 @@ class EngineTest : public ::testing::Test {
   WorkerMetrics metrics_;
   StateBoard board_;
   int num_stopped_ = 0;
+  std::vector<std::unique_ptr<Reader>> readers_;
   std::unique_ptr<Engine> engine_;
 };
 
 TEST_F(EngineTest, GeneratesAsManyTokensAsAskedFor) {
-  const auto reader = Start(Request({5, 6, 7}, 4));
+  Reader* const reader = Start(Request({5, 6, 7}, 4));
   const Outbox::Finished& finished = reader->Finish();
   EXPECT_OK(finished.status);
   EXPECT_EQ(finished.reason, Finish::kLength);
@@ -146,13 +158,13 @@ TEST_F(EngineTest, GeneratesAsManyTokensAsAskedFor) {
 TEST_F(EngineTest, SendsTheStopTokenAndEnds) {
   EngineRequest request = Request({5}, 100);
   request.stop_tokens = {9, 8};
-  const auto reader = Start(std::move(request));
+  Reader* const reader = Start(std::move(request));
   EXPECT_EQ(reader->Finish().reason, Finish::kStop);
   EXPECT_THAT(reader->tokens(), ElementsAre(6, 7, 8));
 }
 
 TEST_F(EngineTest, ServesRequestsSideBySide) {
-  std::vector<std::unique_ptr<Reader>> readers;
+  std::vector<Reader*> readers;
   model_.Hold();
   for (int i = 0; i < 4; ++i) {
     readers.push_back(Start(Request(Count(100 * i, 300), 50)));
@@ -166,18 +178,29 @@ TEST_F(EngineTest, ServesRequestsSideBySide) {
 
 TEST_F(EngineTest, ReportsTheProgressOfAPrefill) {
   model_.Hold();
-  const auto reader = Start(Request(Count(0, 3 * kStepTokens), 1));
-  ASSERT_TRUE(reader->Read());
-  EXPECT_TRUE(reader->progress().back().queued);
-  model_.Allow(1);
+  Reader* const reader = Start(Request(Count(0, 3 * kStepTokens), 1));
   ASSERT_TRUE(reader->Read());
   EXPECT_FALSE(reader->progress().back().queued);
+  EXPECT_EQ(reader->progress().back().prefilled_tokens, 0);
+  model_.Allow(1);
+  ASSERT_TRUE(reader->Read());
   EXPECT_EQ(reader->progress().back().prefilled_tokens, kStepTokens);
+}
+
+TEST_F(EngineTest, ReportsThatARequestIsQueued) {
+  options_.scheduler.max_sequences = 1;
+  model_.Hold();
+  Start(Request({5}, 100));
+  model_.AwaitHeldStep();
+  Reader* const second = Start(Request({5}, 1));
+  model_.Allow(1);
+  ASSERT_TRUE(second->Read());
+  EXPECT_TRUE(second->progress().back().queued);
 }
 
 TEST_F(EngineTest, CancelsInTheMiddleOfAPrefill) {
   model_.Hold();
-  const auto reader = Start(Request(Count(0, 3 * kStepTokens), 10));
+  Reader* const reader = Start(Request(Count(0, 3 * kStepTokens), 10));
   model_.Allow(1);
   model_.AwaitHeldStep();
   reader->outbox()->Cancel();
@@ -196,7 +219,7 @@ TEST_F(EngineTest, EndsARequestAtItsDeadline) {
   model_.Hold();
   EngineRequest request = Request({5}, 1000);
   request.deadline = clock_.Now() + absl::Seconds(10);
-  const auto reader = Start(std::move(request));
+  Reader* const reader = Start(std::move(request));
   model_.Allow(2);
   while (reader->tokens().size() < 2) ASSERT_TRUE(reader->Read());
   clock_.Advance(absl::Seconds(10));
@@ -207,8 +230,8 @@ TEST_F(EngineTest, EndsARequestAtItsDeadline) {
 }
 
 TEST_F(EngineTest, ASlowReaderHoldsNobodyUp) {
-  const auto slow = Start(Request({5}, 500));
-  const auto other = Start(Request({5}, 500));
+  Reader* const slow = Start(Request({5}, 500));
+  Reader* const other = Start(Request({5}, 500));
   other->Finish();
   EXPECT_THAT(other->tokens(), SizeIs(500));
   slow->Finish();
@@ -217,30 +240,28 @@ TEST_F(EngineTest, ASlowReaderHoldsNobodyUp) {
 
 TEST_F(EngineTest, AFailedStepEndsAllRequestsAndTheEngine) {
   model_.Hold();
-  const auto first = Start(Request({5}, 500));
-  const auto second = Start(Request({5}, 500));
+  Reader* const first = Start(Request({5}, 500));
+  Reader* const second = Start(Request({5}, 500));
   model_.Break(absl::InternalError("device on fire"));
   model_.Open();
-  for (Reader* reader : {first.get(), second.get()}) {
+  for (Reader* reader : {first, second}) {
     EXPECT_THAT(
         reader->Finish().status,
         StatusIs(absl::StatusCode::kUnavailable, HasSubstr("device on fire")));
   }
   EXPECT_THAT(engine().Join(), StatusIs(absl::StatusCode::kInternal));
   EXPECT_EQ(num_stopped_, 1);
-  const Reader late(1);
-  EXPECT_THAT(engine().Submit(Request({5}, 1), late.outbox()),
+  EXPECT_THAT(Refusal(Request({5}, 1)),
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
 TEST_F(EngineTest, DrainFinishesWhatRuns) {
   model_.Hold();
-  const auto reader = Start(Request({5}, 20));
+  Reader* const reader = Start(Request({5}, 20));
   model_.AwaitHeldStep();
   engine().Drain();
   EXPECT_TRUE(board_.state().draining);
-  const Reader late(1);
-  EXPECT_THAT(engine().Submit(Request({5}, 1), late.outbox()),
+  EXPECT_THAT(Refusal(Request({5}, 1)),
               StatusIs(absl::StatusCode::kUnavailable));
   model_.Open();
   EXPECT_OK(reader->Finish().status);
@@ -251,7 +272,7 @@ TEST_F(EngineTest, DrainFinishesWhatRuns) {
 
 TEST_F(EngineTest, AbortEndsWhatRuns) {
   model_.Hold();
-  const auto reader = Start(Request({5}, 500));
+  Reader* const reader = Start(Request({5}, 500));
   model_.AwaitHeldStep();
   engine().Abort();
   model_.Open();
@@ -262,32 +283,28 @@ TEST_F(EngineTest, AbortEndsWhatRuns) {
 
 TEST_F(EngineTest, RefusesMoreThanItsQueueHolds) {
   model_.Hold();
-  const auto running = Start(Request({5}, 1));
+  Start(Request({5}, 1));
   model_.AwaitHeldStep();
-  std::vector<std::unique_ptr<Reader>> waiting;
   for (int i = 0; i < options_.scheduler.max_waiting; ++i) {
-    waiting.push_back(Start(Request({5}, 1)));
+    Start(Request({5}, 1));
   }
-  const Reader refused(1);
   EXPECT_THAT(
-      engine().Submit(Request({5}, 1), refused.outbox()),
+      Refusal(Request({5}, 1)),
       StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("queue")));
 }
 
 TEST_F(EngineTest, RefusesMoreTokensThanItsQueueHolds) {
   model_.Hold();
-  const auto running = Start(Request({5}, 1));
+  Start(Request({5}, 1));
   model_.AwaitHeldStep();
-  const auto waiting = Start(Request(std::vector<TokenId>(9'000, 1), 1));
-  const Reader refused(1);
-  EXPECT_THAT(engine().Submit(Request(std::vector<TokenId>(2'000, 1), 1),
-                              refused.outbox()),
+  Start(Request(std::vector<TokenId>(9'000, 1), 1));
+  EXPECT_THAT(Refusal(Request(std::vector<TokenId>(2'000, 1), 1)),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("2000 prompt tokens")));
 }
 
 TEST_F(EngineTest, TellsARequestThatItCanNeverFit) {
-  const auto reader = Start(Request(Count(0, 100), 100 * kPageTokens));
+  Reader* const reader = Start(Request(Count(0, 100), 100 * kPageTokens));
   EXPECT_THAT(reader->Finish().status,
               StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_EQ(metrics_.finished_cannot_fit.Value(), 1);
@@ -296,8 +313,8 @@ TEST_F(EngineTest, TellsARequestThatItCanNeverFit) {
 TEST_F(EngineTest, PreemptsAndGoesOnWithoutRepeating) {
   options_.cache.global_pages_per_rank = 8;
   model_.Hold();
-  const auto first = Start(Request(Count(0, 100), 300));
-  const auto second = Start(Request(Count(500, 100), 300));
+  Reader* const first = Start(Request(Count(0, 100), 300));
+  Reader* const second = Start(Request(Count(500, 100), 300));
   model_.Open();
   EXPECT_OK(first->Finish().status);
   EXPECT_OK(second->Finish().status);
@@ -312,13 +329,13 @@ TEST_F(EngineTest, CountsOutputOfAnEarlierRunForPenalties) {
   EngineRequest request = Request({8, 7}, 1);
   request.sampling.presence_penalty = 100;
   request.resumed_output_tokens = 2;
-  const auto reader = Start(std::move(request));
+  Reader* const reader = Start(std::move(request));
   reader->Finish();
   EXPECT_THAT(reader->tokens(), ElementsAre(0));
 }
 
 TEST_F(EngineTest, CountsWhatItDoes) {
-  const auto reader = Start(Request(Count(0, 200), 10));
+  Reader* const reader = Start(Request(Count(0, 200), 10));
   reader->Finish();
   engine().Drain();
   EXPECT_OK(engine().Join());

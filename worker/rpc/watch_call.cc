@@ -1,0 +1,100 @@
+#include "worker/rpc/watch_call.h"
+
+#include <utility>
+
+#include "grpcpp/support/status.h"
+
+namespace lapidary {
+
+WatchCall* WatchCall::Start(const GroupDescription& group, StateBoard& board) {
+  const std::shared_ptr<WatchCall> call(new WatchCall(group, board));
+  call->self_ = call;
+  call->Listen();
+  call->Advance();
+  return call.get();
+}
+
+void WatchCall::Listen() {
+  const auto send_state = [weak = weak_from_this()] {
+    if (const std::shared_ptr<WatchCall> call = weak.lock()) call->SendState();
+  };
+  listener_ = board_.AddListener(send_state);
+  MutexLock lock(mutex_);
+  ticker_ = std::make_unique<Ticker>(kPeriod, send_state);
+}
+
+void WatchCall::OnWriteDone(bool ok) {
+  {
+    MutexLock lock(mutex_);
+    writing_ = false;
+    if (!ok) cancelled_ = true;
+  }
+  Advance();
+}
+
+void WatchCall::OnCancel() {
+  {
+    MutexLock lock(mutex_);
+    cancelled_ = true;
+  }
+  Advance();
+}
+
+void WatchCall::OnDone() {
+  const std::shared_ptr<WatchCall> self = std::move(self_);
+  board_.RemoveListener(listener_);
+  MutexLock lock(mutex_);
+  ticker_.reset();
+}
+
+void WatchCall::SendState() {
+  {
+    MutexLock lock(mutex_);
+    changed_ = true;
+  }
+  Advance();
+}
+
+void WatchCall::Advance() {
+  bool ends;
+  {
+    MutexLock lock(mutex_);
+    if (writing_ || finished_ || (!changed_ && !cancelled_)) return;
+    ends = cancelled_;
+    if (ends) {
+      finished_ = true;
+    } else {
+      writing_ = true;
+      changed_ = false;
+      sending_ = CurrentState();
+    }
+  }
+  // Without the lock: gRPC may call back before it returns.
+  if (ends) {
+    Finish(grpc::Status::CANCELLED);
+  } else {
+    StartWrite(&sending_);
+  }
+}
+
+v1::GroupState WatchCall::CurrentState() {
+  const EngineState state = board_.state();
+  v1::GroupState message;
+  message.set_epoch(group_.epoch);
+  message.set_sequence(++num_sent_);
+  message.set_draining(state.draining);
+  message.set_running_requests(state.load.running);
+  message.set_waiting_requests(state.load.waiting);
+  message.set_queued_tokens(state.load.unprefilled_tokens);
+  message.set_total_global_pages(state.global_pages.total);
+  message.set_used_global_pages(state.global_pages.used);
+  message.set_total_window_pages(state.window_pages.total);
+  message.set_used_window_pages(state.window_pages.used);
+  message.set_global_page_bytes(group_.global_page_bytes);
+  message.set_window_page_bytes(group_.window_page_bytes);
+  message.set_prefill_tokens_per_second(state.prefill_tokens_per_second);
+  message.set_decode_tokens_per_second(state.decode_tokens_per_second);
+  return message;
+}
+
+}  // namespace lapidary

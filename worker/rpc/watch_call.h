@@ -1,0 +1,64 @@
+// One Watch() on the worker's side: from the state board to its stream.
+
+#ifndef WORKER_RPC_WATCH_CALL_H_
+#define WORKER_RPC_WATCH_CALL_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/time/time.h"
+#include "common/mutex.h"
+#include "grpcpp/support/server_callback.h"
+#include "proto/lapidary/v1/worker.pb.h"
+#include "worker/engine/state_board.h"
+#include "worker/rpc/group_description.h"
+#include "worker/rpc/ticker.h"
+
+namespace lapidary {
+
+// Sends the state when the board calls and every kPeriod; changes during a
+// write become one message after it.
+//
+// Owned by itself until OnDone(); board and ticker call it through weak
+// pointers.  Thread-safe.
+class WatchCall : public grpc::ServerWriteReactor<v1::GroupState>,
+                  public std::enable_shared_from_this<WatchCall> {
+ public:
+  static constexpr absl::Duration kPeriod = absl::Seconds(1);
+
+  // References must outlive the call.
+  static WatchCall* Start(const GroupDescription& group, StateBoard& board);
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  WatchCall(const GroupDescription& group, StateBoard& board)
+      : group_(group), board_(board) {}
+
+  void Listen();
+  void SendState();
+  void Advance();
+  v1::GroupState CurrentState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const GroupDescription& group_;
+  StateBoard& board_;
+  std::shared_ptr<WatchCall> self_;  // Until OnDone().
+  StateBoard::ListenerId listener_ = 0;
+
+  Mutex mutex_;
+  std::unique_ptr<Ticker> ticker_ ABSL_GUARDED_BY(mutex_);
+  uint64_t num_sent_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool changed_ ABSL_GUARDED_BY(mutex_) = true;  // Since the last message.
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+
+  v1::GroupState sending_;  // Read by gRPC while writing_.
+};
+
+}  // namespace lapidary
+
+#endif  // WORKER_RPC_WATCH_CALL_H_

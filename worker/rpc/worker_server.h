@@ -1,0 +1,69 @@
+// The worker's gRPC server: the Worker service, grpc.health.v1 and reflection.
+
+#ifndef WORKER_RPC_WORKER_SERVER_H_
+#define WORKER_RPC_WORKER_SERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/state_board.h"
+#include "worker/rpc/group_description.h"
+
+namespace grpc {
+class Server;
+}  // namespace grpc
+
+namespace lapidary {
+
+class WorkerService;
+
+// Thread-safe.
+class WorkerServer {
+ public:
+  struct Options {
+    std::string listen = "127.0.0.1:0";  // HOST:PORT; port 0 takes a free one.
+    // Of a message, either way; larger ones end their call.
+    int64_t max_message_bytes = int64_t{64} << 20;
+    GroupDescription group;
+  };
+
+  // Serves, healthy, until destruction.  `on_drain` is called when a Drain()
+  // arrives.  References must outlive the server.
+  //
+  // Errors: UNAVAILABLE if the address cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(
+      const Options& options, Engine& engine, StateBoard& board,
+      std::function<void()> on_drain);
+  // Shuts down at once.
+  ~WorkerServer();
+
+  WorkerServer(const WorkerServer&) = delete;
+  WorkerServer& operator=(const WorkerServer&) = delete;
+
+  // HOST:PORT that is listened on.
+  const std::string& address() const { return address_; }
+
+  // Health becomes NOT_SERVING.
+  void SetNotServing();
+
+  // Takes no more calls, waits for the open ones, and after `grace` cancels
+  // them.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  explicit WorkerServer(const Options& options) : options_(options) {}
+
+  const Options options_;
+  std::string address_;
+  std::unique_ptr<WorkerService> service_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace lapidary
+
+#endif  // WORKER_RPC_WORKER_SERVER_H_
