@@ -24,18 +24,13 @@ enum class TemplateVariant {
   kSmall,  // E2B, E4B.
 };
 
-// Objects keep the order of their keys: the template sorts keys without regard
-// to case, and keys that differ only in case stay as they came.  A
-// nlohmann::json converts.
-using ChatJson = nlohmann::ordered_json;
-
 struct ChatInput {
   // An array of messages in the OpenAI form: {"role", "content", "reasoning",
   // "tool_calls", "tool_call_id", "name", …}.  A text is a string or an array
   // of parts {"type": "text", "text": …}.
-  ChatJson messages = ChatJson::array();
+  nlohmann::json messages = nlohmann::json::array();
   // An array of {"type": "function", "function": {…}}, or null.
-  ChatJson tools;
+  nlohmann::json tools = nullptr;
   bool enable_thinking = false;
   bool preserve_thinking = false;
   bool add_generation_prompt = true;
@@ -51,7 +46,9 @@ struct RenderedPrompt {
   bool starts_in_thinking = false;
 };
 
-// Renders byte for byte what the published template renders.
+// Renders byte for byte what the published template renders, except that keys
+// of an object that differ in case alone stand in the order of their bytes, not
+// in the order in which they came.
 //
 // Errors:
 //   INVALID_ARGUMENT  something has the wrong JSON type, or the template

@@ -31,15 +31,15 @@ OutputParser::Delta OutputParser::Push(TokenId id) {
   }
   Append(detokenizer_.Flush(), delta);
   if (part_ == Part::kToolCall || id == tool_call_begin_) {
-    if (part_ == Part::kThinking) LeaveThinking(delta);
+    LeaveThinking();
     absl::StrAppend(&delta.text, tokenizer_.TokenBytes(id));
     part_ = id == tool_call_end_ ? Part::kAnswer : Part::kToolCall;
   } else if (id == channel_begin_) {
-    if (part_ == Part::kThinking) LeaveThinking(delta);
+    LeaveThinking();
     part_ = Part::kThinking;
     in_label_ = true;
   } else if (id == channel_end_ && part_ == Part::kThinking) {
-    LeaveThinking(delta);
+    LeaveThinking();
     part_ = Part::kAnswer;
   }
   return delta;
@@ -49,7 +49,7 @@ OutputParser::Delta OutputParser::Flush() {
   Delta delta;
   Append(detokenizer_.Flush(), delta);
   if (!in_label_) absl::StrAppend(&delta.thinking, std::exchange(held_, ""));
-  LeaveThinking(delta);
+  LeaveThinking();
   return delta;
 }
 
@@ -73,11 +73,8 @@ void OutputParser::AppendThinking(absl::string_view text, Delta& delta) {
   held_.erase(0, shown);
 }
 
-// What is held is the line break before the end, or what may be the label.
-void OutputParser::LeaveThinking(Delta& delta) {
-  const bool is_label = in_label_ && absl::StartsWith(kLabel, held_) &&
-                        held_.size() + 1 >= kLabel.size();
-  if (in_label_ && !is_label) absl::StrAppend(&delta.thinking, held_);
+// What is held is the line break before the end, or a piece of the label.
+void OutputParser::LeaveThinking() {
   held_.clear();
   in_label_ = false;
 }

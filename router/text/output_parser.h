@@ -54,7 +54,7 @@ class OutputParser {
 
   void Append(absl::string_view text, Delta& delta);
   void AppendThinking(absl::string_view text, Delta& delta);
-  void LeaveThinking(Delta& delta);
+  void LeaveThinking();
 
   const Tokenizer& tokenizer_;
   const std::optional<TokenId> channel_begin_;

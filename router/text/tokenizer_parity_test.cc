@@ -17,7 +17,7 @@
 namespace lapidary {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr char kTestData[] = "tests/testdata/";
 
