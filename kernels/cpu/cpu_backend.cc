@@ -1,6 +1,5 @@
 #include "kernels/cpu/cpu_backend.h"
 
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "common/tokens.h"
 #include "glog/logging.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/cores.h"
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/isa_select.h"
 #include "kernels/cpu/matmul.h"
@@ -281,15 +281,6 @@ void CpuBackend::SoftCap(Tensor x, float cap) {
           x.Rows(i / chunks, 1).Cols(col, std::min(kCols, x.cols - col)), cap);
     }
   });
-}
-
-// Cores that the process may use.
-int AvailableCores() {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) {
-    return std::max(1u, std::thread::hardware_concurrency());
-  }
-  return CPU_COUNT(&cores);
 }
 
 }  // namespace
