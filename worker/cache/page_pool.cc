@@ -1,13 +1,15 @@
 #include "worker/cache/page_pool.h"
 
+#include <cstddef>
+
 #include "glog/logging.h"
 
 namespace lapidary {
 
 PagePool::PagePool(int num_pages) {
   CHECK_GT(num_pages, 0);
-  holders_.assign(num_pages, 0);
-  free_.reserve(num_pages);
+  holders_.resize(static_cast<size_t>(num_pages));
+  free_.reserve(holders_.size());
   for (PageId page = num_pages - 1; page >= 0; --page) free_.push_back(page);
 }
 

@@ -133,7 +133,7 @@ class Scheduler {
   // are ignored).  Appends to `events`.  An empty plan needs no Commit().
   void Commit(std::span<const Sampled> sampled, std::vector<Event>& events);
 
-  // Zeros for an id that is not known.
+  // Zeros, and not queued, for an id that is not known.
   Progress progress(SequenceId id) const;
   Load load() const;
 
@@ -144,10 +144,6 @@ class Scheduler {
   struct RanksBefore {
     bool operator()(const Sequence* a, const Sequence* b) const;
   };
-
-  // A sequence's part of the step being planned: its computed positions up to
-  // lease.num_tokens().
-  using Part = Sequence*;
 
   absl::Status CheckQueue(int64_t prompt_tokens) const;
   void FinishExpired(absl::Time now, std::vector<Event>& events);
@@ -161,7 +157,6 @@ class Scheduler {
   // cost of sequences behind it in rank.  Returns whether it advances.
   bool MakeRoom(Sequence& sequence, int end, std::vector<Event>& events);
   void Preempt(Sequence& sequence, std::vector<Event>& events);
-  void WritePlan();
   void WritePart(const Sequence& sequence);
   void Accept(Sequence& sequence, const Sampled& sampled,
               std::vector<Event>& events);
@@ -179,8 +174,10 @@ class Scheduler {
 
   // The step between Plan() and Commit().
   StepPlan plan_;
-  std::vector<Part> parts_;  // As plan_.sequences; null once cancelled.
-  int budget_ = 0;           // Tokens that are left while it is planned.
+  // As plan_.sequences; null once cancelled.  A part is what the lease covers
+  // beyond the computed positions.
+  std::vector<Sequence*> parts_;
+  int budget_ = 0;  // Tokens that are left while it is planned.
   std::vector<Sequence*> candidates_;  // Scratch.
   bool uncommitted_ = false;
 };
