@@ -59,7 +59,9 @@ TEST(ParityCasesTest, FindsReferenceLogits) {
   EXPECT_THAT(ReferenceLogits(**reference, (*cases)[1], 100),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("[2, 100]"), HasSubstr("[2, 8192]"))));
-  EXPECT_THAT(ReferenceLogits(**reference, ParityCase{.id = "text_9"}, 8192),
+  ParityCase unknown;
+  unknown.id = "text_9";
+  EXPECT_THAT(ReferenceLogits(**reference, unknown, 8192),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("text_9")));
 }
 

@@ -8,25 +8,29 @@
 
 namespace lapidary {
 
-absl::StatusOr<std::unique_ptr<SequenceDriver>> SequenceDriver::Create(
-    LoadedModel& model, const Options& options) {
-  const int window = model.config().window;
+KvCache::Options SequenceDriver::CacheFor(const GemmaConfig& config,
+                                          const Options& options) {
   KvCache::Options cache;
-  cache.window = window;
+  cache.window = config.window;
   cache.global_pages_per_rank =
       options.max_sequences * NumPages(options.max_tokens);
   // The window before a step and that at its end, each cut at page borders.
   cache.window_pages =
       options.max_sequences *
-      std::min(NumPages(options.max_tokens), 2 * (NumPages(window) + 1));
-  RETURN_IF_ERROR(
-      model.AllocateKv(cache.global_pages_per_rank, cache.window_pages));
-  return std::unique_ptr<SequenceDriver>(new SequenceDriver(model, cache));
+      std::min(NumPages(options.max_tokens), 2 * (NumPages(config.window) + 1));
+  return cache;
 }
 
-SequenceDriver::SequenceDriver(LoadedModel& model,
-                               const KvCache::Options& cache)
-    : model_(model), cache_(cache) {}
+SequenceDriver::SequenceDriver(Gemma& gemma, const KvCache::Options& cache)
+    : gemma_(gemma), cache_(cache) {}
+
+absl::StatusOr<std::unique_ptr<SequenceDriver>> SequenceDriver::Create(
+    LoadedModel& model, const Options& options) {
+  const KvCache::Options cache = CacheFor(model.config(), options);
+  RETURN_IF_ERROR(
+      model.AllocateKv(cache.global_pages_per_rank, cache.window_pages));
+  return std::make_unique<SequenceDriver>(model.gemma(), cache);
+}
 
 SequenceDriver::Sequence SequenceDriver::NewSequence(
     std::vector<TokenId> tokens) {
@@ -35,14 +39,21 @@ SequenceDriver::Sequence SequenceDriver::NewSequence(
           .lease = cache_.NewLease()};
 }
 
+absl::Status SequenceDriver::Skip(int num_tokens, Sequence& sequence) {
+  RETURN_IF_ERROR(
+      cache_.Extend(sequence.num_computed + num_tokens, sequence.lease));
+  sequence.num_computed += num_tokens;
+  cache_.Trim(sequence.lease);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Tensor> SequenceDriver::Step(std::span<const Part> parts,
                                             const Gemma::Observer& observer) {
   const int64_t step = plan_.step + 1;
   plan_.Clear();
   plan_.step = step;
   for (const Part& part : parts) RETURN_IF_ERROR(AddPart(part));
-  ASSIGN_OR_RETURN(const Tensor logits,
-                   model_.gemma().Forward(plan_, observer));
+  ASSIGN_OR_RETURN(const Tensor logits, gemma_.Forward(plan_, observer));
   for (const Part& part : parts) {
     part.sequence->num_computed += part.num_tokens;
     cache_.Trim(part.sequence->lease);

@@ -16,6 +16,7 @@
 #include "kernels/tensor.h"
 #include "worker/cache/kv_cache.h"
 #include "worker/model/gemma.h"
+#include "worker/model/gemma_config.h"
 #include "worker/model/loaded_model.h"
 #include "worker/schedule/step_plan.h"
 
@@ -48,13 +49,24 @@ class SequenceDriver {
   using LogitSink =
       std::function<void(int position, std::span<const float> logits)>;
 
-  // Gives `model` key/value memory for the largest steps that `options` allow.
+  // Pages for the largest steps that `options` allow.
+  static KvCache::Options CacheFor(const GemmaConfig& config,
+                                   const Options& options);
+
+  // `gemma` has a KvStore of as many pages as `cache`, and outlives this.
+  SequenceDriver(Gemma& gemma, const KvCache::Options& cache);
+
+  // For a model that has no key/value memory yet: gives it what it needs.
   //
   // Errors: RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<SequenceDriver>> Create(
       LoadedModel& model, const Options& options);
 
   Sequence NewSequence(std::vector<TokenId> tokens);
+
+  // Counts the next `num_tokens` tokens as computed.  Their pages hold what
+  // they held before.
+  absl::Status Skip(int num_tokens, Sequence& sequence);
 
   // Runs one step and returns the logits of the parts' positions, in order.
   // Valid until the next step.
@@ -68,12 +80,10 @@ class SequenceDriver {
                        const Gemma::Observer& observer = nullptr);
 
  private:
-  SequenceDriver(LoadedModel& model, const KvCache::Options& cache);
-
   // Appends one part to plan_.
   absl::Status AddPart(const Part& part);
 
-  LoadedModel& model_;
+  Gemma& gemma_;
   KvCache cache_;
   StepPlan plan_;
 };
