@@ -179,11 +179,14 @@ TEST_F(EngineTest, ServesRequestsSideBySide) {
 TEST_F(EngineTest, ReportsTheProgressOfAPrefill) {
   model_.Hold();
   Reader* const reader = Start(Request(Count(0, 3 * kStepTokens), 1));
+  model_.AwaitHeldStep();
   ASSERT_TRUE(reader->Read());
   EXPECT_FALSE(reader->progress().back().queued);
   EXPECT_EQ(reader->progress().back().prefilled_tokens, 0);
   model_.Allow(1);
-  ASSERT_TRUE(reader->Read());
+  while (reader->progress().back().prefilled_tokens == 0) {
+    ASSERT_TRUE(reader->Read());
+  }
   EXPECT_EQ(reader->progress().back().prefilled_tokens, kStepTokens);
 }
 

@@ -83,6 +83,8 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
   return server;
 }
 
+WorkerServer::WorkerServer(const Options& options) : options_(options) {}
+
 WorkerServer::~WorkerServer() { Shutdown(absl::ZeroDuration()); }
 
 void WorkerServer::SetNotServing() {

@@ -56,7 +56,7 @@ class WorkerServer {
   void Shutdown(absl::Duration grace);
 
  private:
-  explicit WorkerServer(const Options& options) : options_(options) {}
+  explicit WorkerServer(const Options& options);
 
   const Options options_;
   std::string address_;
