@@ -32,6 +32,9 @@ struct ImageStats {
   absl::Duration map_time;
   int64_t source_bytes = 0;  // Tensors read from the checkpoint.
   int64_t image_bytes = 0;
+  // What was wrong with an image that was there and was packed again; empty if
+  // there was none such.
+  std::string damage;
 };
 
 // Bytes of the image that `checkpoint` makes.
