@@ -1,0 +1,214 @@
+#include "router/rpc/grpc_worker_client.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "common/grpc_status.h"
+#include "common/mutex.h"
+#include "common/request_id.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/support/channel_arguments.h"
+#include "grpcpp/support/client_callback.h"
+#include "proto/lapidary/v1/worker.grpc.pb.h"
+
+namespace lapidary {
+namespace {
+
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(absl::ToInt64Milliseconds(duration));
+}
+
+std::shared_ptr<grpc::Channel> NewChannel(const std::string& address,
+                                          const GrpcWorkerOptions& options) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(
+      static_cast<int>(options.max_message_bytes));
+  arguments.SetMaxSendMessageSize(static_cast<int>(options.max_message_bytes));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS,
+                   Milliseconds(options.keepalive_interval));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                   Milliseconds(options.keepalive_timeout));
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // A group that comes back is found within a second or two.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
+                                   arguments);
+}
+
+// The calls of one client that have not ended.  Thread-safe.
+class OpenCalls {
+ public:
+  void Add(grpc::ClientContext* context) {
+    MutexLock lock(mutex_);
+    contexts_.push_back(context);
+    if (cancelled_) context->TryCancel();
+  }
+
+  void Remove(grpc::ClientContext* context) {
+    MutexLock lock(mutex_);
+    std::erase(contexts_, context);
+    if (contexts_.empty()) none_.SignalAll();
+  }
+
+  void CancelAndWait() {
+    MutexLock lock(mutex_);
+    cancelled_ = true;
+    for (grpc::ClientContext* context : contexts_) context->TryCancel();
+    while (!contexts_.empty()) none_.Wait(mutex_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar none_;
+  std::vector<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+template <typename Message>
+class GrpcStream : public WorkerStream,
+                   public grpc::ClientReadReactor<Message>,
+                   public std::enable_shared_from_this<GrpcStream<Message>> {
+ public:
+  GrpcStream(StreamHandler<Message> handler, OpenCalls& open_calls)
+      : handler_(std::move(handler)), open_calls_(open_calls) {}
+
+  grpc::ClientContext& context() { return context_; }
+
+  // After the stub's call: from here on the stream keeps itself alive until
+  // its end.
+  void Start() {
+    self_ = this->shared_from_this();
+    open_calls_.Add(&context_);
+    this->AddHold();  // Reads are not always under way.
+    this->StartCall();
+  }
+
+  void ReadNext() override {
+    MutexLock lock(mutex_);
+    if (ended_ || reading_) return;  // A cancelled stream reads by itself.
+    reading_ = true;
+    this->StartRead(&message_);
+  }
+
+  void Cancel() override {
+    context_.TryCancel();
+    MutexLock lock(mutex_);
+    cancelled_ = true;
+    if (ended_ || reading_) return;
+    reading_ = true;
+    this->StartRead(&message_);
+  }
+
+  void OnReadDone(bool ok) override {
+    bool cancelled = false;
+    {
+      MutexLock lock(mutex_);
+      cancelled = cancelled_;
+      reading_ = ok && cancelled;
+      ended_ = !ok;
+    }
+    if (!ok) {
+      this->RemoveHold();
+    } else if (cancelled) {
+      this->StartRead(&message_);
+    } else {
+      handler_.on_message(message_);
+    }
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    handler_.on_done(FromGrpcStatus(status));
+    handler_ = {};  // What it keeps alive may be what keeps this alive.
+    open_calls_.Remove(&context_);
+    self_.reset();
+  }
+
+ private:
+  StreamHandler<Message> handler_;
+  OpenCalls& open_calls_;
+  grpc::ClientContext context_;
+  Message message_;  // Written by gRPC while reading_.
+  std::shared_ptr<GrpcStream> self_;
+  Mutex mutex_;
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class GrpcWorkerClient : public WorkerClient {
+ public:
+  GrpcWorkerClient(const std::string& address, const GrpcWorkerOptions& options)
+      : stub_(v1::Worker::NewStub(NewChannel(address, options))) {}
+
+  ~GrpcWorkerClient() override { open_calls_.CancelAndWait(); }
+
+  void Describe(absl::Duration timeout,
+                std::function<void(const absl::StatusOr<v1::DescribeResponse>&)>
+                    done) override {
+    // Owned by the callback.
+    struct Call {
+      grpc::ClientContext context;
+      v1::DescribeRequest request;
+      v1::DescribeResponse response;
+    };
+    auto* call = new Call;
+    call->context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    open_calls_.Add(&call->context);
+    stub_->async()->Describe(
+        &call->context, &call->request, &call->response,
+        [this, call, done = std::move(done)](const grpc::Status& status) {
+          if (status.ok()) {
+            done(call->response);
+          } else {
+            done(FromGrpcStatus(status));
+          }
+          open_calls_.Remove(&call->context);
+          delete call;
+        });
+  }
+
+  std::shared_ptr<WorkerStream> Watch(
+      StreamHandler<v1::GroupState> handler) override {
+    auto stream = std::make_shared<GrpcStream<v1::GroupState>>(
+        std::move(handler), open_calls_);
+    static const v1::WatchRequest request;
+    stub_->async()->Watch(&stream->context(), &request, stream.get());
+    stream->Start();
+    return stream;
+  }
+
+  std::shared_ptr<WorkerStream> Run(
+      const v1::RunRequest& request, absl::Time deadline,
+      StreamHandler<v1::RunResponse> handler) override {
+    auto stream = std::make_shared<GrpcStream<v1::RunResponse>>(
+        std::move(handler), open_calls_);
+    stream->context().AddMetadata(kRequestIdKey, request.request_id());
+    if (deadline != absl::InfiniteFuture())
+      stream->context().set_deadline(absl::ToChronoTime(deadline));
+    // The request is serialized here; it need not outlive the call.
+    stub_->async()->Run(&stream->context(), &request, stream.get());
+    stream->Start();
+    return stream;
+  }
+
+ private:
+  OpenCalls open_calls_;
+  const std::unique_ptr<v1::Worker::Stub> stub_;
+};
+
+}  // namespace
+
+std::unique_ptr<WorkerClient> NewGrpcWorkerClient(
+    const std::string& address, const GrpcWorkerOptions& options) {
+  return std::make_unique<GrpcWorkerClient>(address, options);
+}
+
+}  // namespace lapidary

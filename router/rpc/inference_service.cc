@@ -1,0 +1,156 @@
+#include "router/rpc/inference_service.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/grpc_status.h"
+#include "common/status_macros.h"
+#include "common/version.h"
+#include "router/rpc/call_metadata.h"
+#include "router/rpc/prompt_builder.h"
+#include "router/rpc/request_check.h"
+#include "router/rpc/request_parser.h"
+
+namespace lapidary {
+namespace {
+
+constexpr absl::Duration kPoolRetry = absl::Seconds(1);
+
+void FillPages(const PageUse& use, v1::PageFamilyStatus& status) {
+  status.set_total(static_cast<uint64_t>(use.total));
+  status.set_used(static_cast<uint64_t>(use.used));
+  status.set_bytes_per_page(static_cast<uint64_t>(use.bytes_per_page));
+}
+
+void FillGroup(const Group& group, v1::GroupStatus& status) {
+  status.set_address(group.address);
+  status.set_state(std::string(GroupStateName(group.state)));
+  status.set_reason(group.reason);
+  if (group.description.has_value()) {
+    status.set_ranks(static_cast<uint32_t>(group.description->ranks));
+    status.set_model_name(group.description->model_name);
+    status.set_compute(group.description->compute);
+    status.set_device(group.description->device);
+  }
+  const GroupLoad& load = group.load;
+  status.set_running_requests(static_cast<uint32_t>(load.running_requests));
+  status.set_waiting_requests(static_cast<uint32_t>(load.waiting_requests));
+  status.set_queued_tokens(static_cast<uint64_t>(group.queued_tokens()));
+  FillPages(load.global_pages, *status.mutable_global_pages());
+  FillPages(load.window_pages, *status.mutable_window_pages());
+  status.set_prefill_tokens_per_second(load.prefill_tokens_per_second);
+  status.set_decode_tokens_per_second(load.decode_tokens_per_second);
+}
+
+grpc::Status WithRequestId(absl::Status status, const std::string& request_id) {
+  if (!status.ok()) SetRequestId(request_id, status);
+  return ToGrpcStatus(status);
+}
+
+}  // namespace
+
+InferenceService::InferenceService(const CallEnvironment& environment)
+    : environment_(environment), start_(environment.clock.Now()) {}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return GenerateCall::Start(environment_, *context, *request);
+}
+
+grpc::ServerUnaryReactor* InferenceService::CountTokens(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::Status status;
+  const std::string request_id = TakeRequestId(*context, status);
+  if (status.ok()) {
+    status = environment_.pool.Run(
+        static_cast<int64_t>(request->Length()),
+        [this, reactor, request_id, bytes = *request, response] {
+          const auto count = Count(bytes);
+          if (count.ok()) *response = SerializeMessage(*count);
+          reactor->Finish(WithRequestId(count.status(), request_id));
+        });
+    if (!status.ok()) SetRetryDelay(kPoolRetry, status);
+  }
+  if (!status.ok()) reactor->Finish(WithRequestId(status, request_id));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetModel(
+    grpc::CallbackServerContext* context, const v1::GetModelRequest*,
+    v1::GetModelResponse* response) {
+  const ServedModel& model = environment_.model;
+  response->set_name(model.name);
+  response->set_model_type(model.model_type);
+  response->set_vocab_size(static_cast<uint32_t>(model.vocab_size));
+  response->set_max_context_tokens(static_cast<uint32_t>(MaxContextTokens()));
+  response->set_config_digest(model.digests.config);
+  response->set_tokenizer_digest(model.digests.tokenizer);
+  response->set_chat_template(
+      model.template_variant == TemplateVariant::kLarge ? "large" : "small");
+  response->set_chat_template_warning(model.template_warning);
+  *response->mutable_default_sampling() = model.default_sampling;
+  response->mutable_stop_token_ids()->Add(model.stop_tokens.begin(),
+                                          model.stop_tokens.end());
+  response->mutable_suppressed_token_ids()->Add(model.suppressed_tokens.begin(),
+                                                model.suppressed_tokens.end());
+  absl::Status status;
+  const std::string request_id = TakeRequestId(*context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(WithRequestId(status, request_id));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetStatus(
+    grpc::CallbackServerContext* context, const v1::GetStatusRequest*,
+    v1::GetStatusResponse* response) {
+  const Dispatcher::Snapshot snapshot = environment_.dispatcher.snapshot();
+  response->set_version(kVersion);
+  response->set_uptime_seconds(
+      absl::ToDoubleSeconds(environment_.clock.Now() - start_));
+  response->set_running_requests(
+      static_cast<uint32_t>(snapshot.load.running_requests));
+  response->set_waiting_requests(
+      static_cast<uint32_t>(snapshot.load.backlog.waiting_requests));
+  response->set_waiting_tokens(
+      static_cast<uint64_t>(snapshot.load.backlog.waiting_tokens));
+  for (const Group& group : snapshot.groups)
+    FillGroup(group, *response->add_groups());
+  absl::Status status;
+  const std::string request_id = TakeRequestId(*context, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(WithRequestId(status, request_id));
+  return reactor;
+}
+
+absl::StatusOr<v1::CountTokensResponse> InferenceService::Count(
+    const grpc::ByteBuffer& bytes) const {
+  v1::GenerateRequest request;
+  RETURN_IF_ERROR(ParseRequest(bytes, request));
+  if (auto violations = CheckRequest(request, environment_.model);
+      !violations.empty()) {
+    return BadRequestError(std::move(violations));
+  }
+  ASSIGN_OR_RETURN(const Prompt prompt,
+                   BuildPrompt(request, environment_.model));
+  v1::CountTokensResponse response;
+  response.set_prompt_tokens(static_cast<uint32_t>(prompt.tokens.size()));
+  response.set_max_context_tokens(static_cast<uint32_t>(MaxContextTokens()));
+  return response;
+}
+
+// The model's limit, or what the largest group holds if that is less.
+int InferenceService::MaxContextTokens() const {
+  int largest = 0;
+  for (const Group& group : environment_.dispatcher.snapshot().groups) {
+    if (group.state == GroupState::kRefused || !group.description.has_value())
+      continue;
+    largest = std::max(largest, group.description->max_context_tokens);
+  }
+  const int limit = environment_.model.max_context_tokens;
+  return largest > 0 ? std::min(largest, limit) : limit;
+}
+
+}  // namespace lapidary
