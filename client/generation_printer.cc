@@ -1,5 +1,6 @@
 #include "client/generation_printer.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/ascii.h"
@@ -101,7 +102,7 @@ void GenerationPrinter::Finish() {
     }
   }
   if (options_.timings && has_completed_) {
-    notes_ << TimingsText(completed_) << '\n';
+    notes_ << TimingsText(completed_);
   }
   notes_.flush();
 }
@@ -132,24 +133,22 @@ void GenerationPrinter::ClearProgress() {
 std::string TimingsText(const v1::Completed& completed) {
   const v1::Usage& usage = completed.usage();
   const v1::Timings& timings = completed.timings();
-  const double computed = usage.prompt_tokens() - usage.cached_tokens();
-  std::string text =
-      absl::StrCat("prompt ", WithThousands(usage.prompt_tokens()), " tokens");
-  if (usage.cached_tokens() > 0) {
-    absl::StrAppend(&text, " (", WithThousands(usage.cached_tokens()),
-                    " cached)");
-  }
-  absl::StrAppendFormat(
-      &text, ", prefill %.2f s%s; output %s tokens, decode %.2f s%s",
-      timings.prefill_seconds(), Rate(computed, timings.prefill_seconds()),
-      WithThousands(usage.output_tokens()), timings.decode_seconds(),
-      // The first token comes out of the prefill.
-      Rate(std::max(0.0, usage.output_tokens() - 1.0),
-           timings.decode_seconds()));
-  absl::StrAppendFormat(&text, "; queued %.2f s, in all %.2f s; ended by %s",
-                        timings.queue_seconds(), timings.total_seconds(),
-                        FinishReasonName(completed.finish_reason()));
-  return text;
+  const uint32_t computed = usage.prompt_tokens() - usage.cached_tokens();
+  // The first token comes out of the prefill.
+  const uint32_t decoded = std::max(usage.output_tokens(), 1u) - 1;
+  return absl::StrFormat(
+      "first token  after %.2f s (queued %.2f s, tokenizing %.2f s)\n"
+      "prefill      %s tokens in %.2f s%s, %s cached\n"
+      "decode       %s tokens in %.2f s%s\n"
+      "total        %s tokens in %.2f s, ended by %s\n",
+      std::max(0.0, timings.total_seconds() - timings.decode_seconds()),
+      timings.queue_seconds(), timings.tokenize_seconds(),
+      WithThousands(computed), timings.prefill_seconds(),
+      Rate(computed, timings.prefill_seconds()),
+      WithThousands(usage.cached_tokens()), WithThousands(decoded),
+      timings.decode_seconds(), Rate(decoded, timings.decode_seconds()),
+      WithThousands(uint64_t{usage.prompt_tokens()} + usage.output_tokens()),
+      timings.total_seconds(), FinishReasonName(completed.finish_reason()));
 }
 
 std::string FinishReasonName(v1::FinishReason reason) {

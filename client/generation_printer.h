@@ -23,7 +23,7 @@ struct PrinterOptions {
   OutputForm form = OutputForm::kText;
   bool progress = false;  // A progress bar on `notes`.
   bool logprobs = false;  // Text forms: a line a token on `notes`, at the end.
-  bool timings = false;   // Text forms: a line with speeds on `notes`.
+  bool timings = false;  // Text forms: lines with counts and speeds on `notes`.
 };
 
 // JSON objects have the fields of inference.proto under their own names, as
@@ -65,7 +65,12 @@ class GenerationPrinter {
   bool has_completed_ = false;
 };
 
-// "prompt 16,384 tokens, 5.2 s to the first token (3,150 tokens/s); …"
+// Four lines:
+//
+//   first token  after 3.15 s (queued 0.00 s, tokenizing 0.04 s)
+//   prefill      16,201 tokens in 3.11 s (5,209 tokens/s), 0 cached
+//   decode       8 tokens in 0.05 s (160.0 tokens/s)
+//   total        16,210 tokens in 3.20 s, ended by stop
 std::string TimingsText(const v1::Completed& completed);
 
 // The lower-case name: "stop", "length", "stop_string", "cancelled".

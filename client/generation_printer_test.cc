@@ -121,9 +121,10 @@ TEST_F(GenerationPrinterTest, ListsLogprobs) {
 
 TEST(TimingsTextTest, GivesBothSpeeds) {
   const std::string text = TimingsText(Completed().completed());
-  EXPECT_THAT(text, HasSubstr("prompt 16,384 tokens, prefill 8.00 s (2,048"));
-  EXPECT_THAT(text, HasSubstr("decode 0.50 s (40.0 tokens/s)"));
-  EXPECT_THAT(text, HasSubstr("ended by stop"));
+  EXPECT_THAT(text, HasSubstr("prefill      16,384 tokens in 8.00 s (2,048 "));
+  EXPECT_THAT(text, HasSubstr("decode       20 tokens in 0.50 s (40.0 "));
+  EXPECT_THAT(text, HasSubstr("total        16,405 tokens"));
+  EXPECT_THAT(text, HasSubstr("ended by stop\n"));
 }
 
 }  // namespace
