@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,7 +46,8 @@ std::unique_ptr<Process> Process::Start(
   if (pid == 0) Become(pointers.data(), in, out);
   close(in);
   close(out);
-  const int pid_fd = pidfd_open(pid, 0);
+  // glibc 2.36 declares pidfd_open() for C alone.
+  const int pid_fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   PCHECK(pid_fd >= 0);
   return std::unique_ptr<Process>(new Process(pid, pid_fd, log));
 }
