@@ -78,12 +78,6 @@ class KeyRows {
   const int kv_head_;
 };
 
-template <class S, class X, class T>
-void CopyRow(const T* from, int count, X* to) {
-  ForEachVector<S>(
-      0, count, [&]<class V>(int i) { V::Store(V::Load(from + i), to + i); });
-}
-
 template <class S, class X>
 void ClearRow(int count, X* to) {
   ForEachVector<S>(0, count,

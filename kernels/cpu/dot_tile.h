@@ -125,6 +125,13 @@ constexpr int BestTileRows() {
   return best;
 }
 
+// Steps after which the next rows take over: the words of four blocks then lie
+// in the first-level cache for all rows but the first.
+inline constexpr int kSliceSteps = 64;
+
+// How far ahead words are fetched to the second-level cache.
+inline constexpr int kPrefetchSteps = 64;
+
 template <class Dot, int kRows, int kBlocks>
 void DotTile(const DotOperands<Dot>& operands) {
   using S = typename Dot::Simd;
@@ -147,8 +154,11 @@ void DotTile(const DotOperands<Dot>& operands) {
     typename Dot::Word words[kColumns];
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; ++c) {
-      words[c] = Dot::LoadWords(w + c / kVectors * o.block_stride +
-                                c % kVectors * S::kLanes);
+      const uint32_t* from =
+          w + c / kVectors * o.block_stride + c % kVectors * S::kLanes;
+      words[c] = Dot::LoadWords(from);
+      __builtin_prefetch(from + kPrefetchSteps * kBlockColumns, /*rw=*/0,
+                         /*locality=*/2);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -203,28 +213,42 @@ int NextTileRows(int rows) {
   return rows;
 }
 
+// All rows by one group of up to four blocks, for `operands.steps`.
+template <class Dot>
+void DotSlice(const DotOperands<Dot>& operands, int rows, int group) {
+  DotOperands<Dot> o = operands;
+  for (int r = 0; r < rows;) {
+    const int count = NextTileRows<Dot>(rows - r);
+    const RowTiles<Dot>& tiles = kTiles<Dot>[count - 1];
+    o.x = operands.x + r * operands.x_stride;
+    for (int g = 0; g < group;) {
+      const bool wide = group - g >= tiles.wide_blocks;
+      o.w = operands.w + g * operands.block_stride;
+      o.out =
+          operands.out + r * operands.out_stride + int64_t{g} * kBlockColumns;
+      (wide ? tiles.wide : tiles.single)(o);
+      g += wide ? tiles.wide_blocks : 1;
+    }
+    r += count;
+  }
+}
+
 // The whole product for `rows` and `blocks`.
 template <class Dot>
 void DotPanel(const DotOperands<Dot>& operands, int rows, int blocks) {
-  for (int b = 0; b < blocks;) {
-    // All row tiles pass over a group of blocks while it is in the cache.
-    const int group = std::min(4, blocks - b);
+  constexpr int kGroup = 4;
+  for (int b = 0; b < blocks; b += kGroup) {
     DotOperands<Dot> o = operands;
-    for (int r = 0; r < rows;) {
-      const int count = NextTileRows<Dot>(rows - r);
-      const RowTiles<Dot>& tiles = kTiles<Dot>[count - 1];
-      o.x = operands.x + r * operands.x_stride;
-      for (int g = 0; g < group;) {
-        const bool wide = group - g >= tiles.wide_blocks;
-        o.w = operands.w + (b + g) * operands.block_stride;
-        o.out = operands.out + r * operands.out_stride +
-                int64_t{b + g} * kBlockColumns;
-        (wide ? tiles.wide : tiles.single)(o);
-        g += wide ? tiles.wide_blocks : 1;
-      }
-      r += count;
+    o.w += b * operands.block_stride;
+    o.out += int64_t{b} * kBlockColumns;
+    for (int step = 0; step < operands.steps; step += kSliceSteps) {
+      o.steps = operands.steps - step < kSliceSteps ? operands.steps - step
+                                                    : kSliceSteps;
+      DotSlice(o, rows, blocks - b < kGroup ? blocks - b : kGroup);
+      o.x += kSliceSteps * Dot::kXPerStep;
+      o.w += kSliceSteps * kBlockColumns;
+      o.accumulate = true;
     }
-    b += group;
   }
 }
 

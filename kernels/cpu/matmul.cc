@@ -8,7 +8,8 @@ namespace {
 constexpr int kBlockRows = PackedMatrix::kBlockRows;
 constexpr int kTaskBlocks = 4;  // 64 columns.
 constexpr int kTaskRows = 192;
-constexpr int kSliceBytes = 2048;  // Of a row of x.
+// Columns of x whose weights, 64 wide, fit in the first-level cache.
+constexpr int kSliceCols = 128;
 // Up to here rows are read where they are.
 constexpr int kMaxDirectRows = 16;
 constexpr int kPackRows = 16;  // Rows that a thread copies at a time.
@@ -20,7 +21,7 @@ int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 MatMul::Activations MatMul::Prepare(const Tensor& x) {
   const DType dtype =
       x.dtype == DType::kF32 ? DType::kF32 : kernels_.bf16_operand;
-  const int slice_cols = kSliceBytes / SizeOf(dtype);
+  const int slice_cols = kSliceCols;
   if (dtype == x.dtype && x.rows <= kMaxDirectRows) {
     return {.data = x.data,
             .dtype = dtype,

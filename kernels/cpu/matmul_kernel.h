@@ -20,11 +20,9 @@ void PackActivations(const Tensor& x, int slice_cols, int64_t slice_stride,
     const T* from = static_cast<const T*>(x.row(r));
     for (int c = 0; c < x.cols; c += slice_cols) {
       const int count = std::min(slice_cols, x.cols - c);
-      X* to = static_cast<X*>(packed) + c / slice_cols * slice_stride +
-              int64_t{r} * slice_cols;
-      ForEachVector<S>(0, count, [&]<class V>(int i) {
-        V::Store(V::Load(from + c + i), to + i);
-      });
+      CopyRow<S>(from + c, count,
+                 static_cast<X*>(packed) + c / slice_cols * slice_stride +
+                     int64_t{r} * slice_cols);
     }
   }
 }
@@ -55,9 +53,7 @@ void StoreSums(const float* sums, const Tensor& out) {
   for (int r = 0; r < out.rows; ++r) {
     T* to = static_cast<T*>(out.row(r));
     const float* from = sums + int64_t{r} * out.cols;
-    ForEachVector<S>(0, out.cols, [&]<class V>(int c) {
-      V::Store(V::Load(from + c), to + c);
-    });
+    CopyRow<S>(from, out.cols, to);
   }
 }
 

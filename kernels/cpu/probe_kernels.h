@@ -45,16 +45,14 @@ constexpr int64_t kFlopsPerDotStep =
 template <class Dot>
 float DotSteps(int64_t steps) {
   using S = typename Dot::Simd;
-  alignas(64) const uint32_t ones[kBlockColumns] = {
-      0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
-      0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80,
-      0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80};
-  typename Dot::X x[2] = {};
-  typename Dot::Word word = Dot::LoadWords(ones);
-  typename Dot::Value value = Dot::Broadcast(x);
-  // Hides from the compiler that the operands never change.
-  asm volatile("" : "+m"(word), "+m"(value));
+  // The compiler must not see that all chains compute the same.
   typename S::F sums[kProbeChains] = {};
+  uint32_t words[kBlockColumns];
+  for (uint32_t& word : words) word = 0x3f803f80;  // Two ones in bf16.
+  typename Dot::X x[2] = {};
+  asm volatile("" : "+m"(sums), "+m"(words), "+m"(x));
+  const typename Dot::Word word = Dot::LoadWords(words);
+  const typename Dot::Value value = Dot::Broadcast(x);
   for (int64_t i = 0; i < steps; ++i) {
 #pragma GCC unroll 16
     for (int c = 0; c < kProbeChains; ++c) {

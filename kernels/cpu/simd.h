@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/bf16.h"
 
@@ -106,6 +107,17 @@ void ForEachVector(int begin, int end, const Body& body) {
   int i = begin;
   for (; i + S::kLanes <= end; i += S::kLanes) body.template operator()<S>(i);
   for (; i < end; ++i) body.template operator()<OneLane<S>>(i);
+}
+
+// Copies `count` numbers, converting them if the types differ.
+template <class S, class X, class T>
+void CopyRow(const T* from, int count, X* to) {
+  if constexpr (std::is_same_v<X, T>) {
+    std::memcpy(to, from, count * sizeof(X));
+  } else {
+    ForEachVector<S>(
+        0, count, [&]<class V>(int i) { V::Store(V::Load(from + i), to + i); });
+  }
 }
 
 }  // namespace lapidary::cpu
