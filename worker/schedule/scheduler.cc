@@ -21,9 +21,8 @@ struct Scheduler::Sequence {
   absl::Time deadline;
 
   KvCache::Lease lease;
-  int computed = 0;       // Positions of committed steps since it was admitted.
-  int64_t turn = 0;       // Among prefills.
-  int64_t last_step = 0;  // That it had a part in.
+  int computed = 0;  // Positions of committed steps since it was admitted.
+  int64_t turn = 0;  // The lower, the longer it has waited for its turn.
   bool running = false;
   bool was_admitted = false;
   bool was_prefilled = false;
@@ -159,10 +158,7 @@ const StepPlan& Scheduler::Plan(absl::Time now, std::vector<Event>& events) {
   uncommitted_ = !parts_.empty();
   plan_.Clear();
   plan_.step = uncommitted_ ? step : step - 1;
-  for (Sequence* sequence : parts_) {
-    sequence->last_step = step;
-    WritePart(*sequence);
-  }
+  for (const Sequence* sequence : parts_) WritePart(*sequence);
   return plan_;
 }
 
@@ -183,33 +179,40 @@ void Scheduler::FinishExpired(absl::Time now, std::vector<Event>& events) {
   }
 }
 
-// One token of each decoding sequence.  If the budget does not suffice for all,
-// those go first that waited longest.
+// One token of each decoding sequence.  If they want more than their share of
+// the budget, those go first that waited longest.
 void Scheduler::PlanDecode(std::vector<Event>& events) {
   candidates_.clear();
   for (Sequence* sequence : running_) {
     if (sequence->decoding()) candidates_.push_back(sequence);
   }
+  const bool alone = candidates_.size() == running_.size();
+  const int kept = alone ? 0 : PrefillShare();
+  budget_ -= kept;
   if (static_cast<int>(candidates_.size()) > budget_) {
-    std::sort(candidates_.begin(), candidates_.end(),
-              [](const Sequence* a, const Sequence* b) {
-                if (a->last_step != b->last_step) {
-                  return a->last_step < b->last_step;
-                }
-                return RanksBefore()(a, b);
-              });
+    std::sort(
+        candidates_.begin(), candidates_.end(),
+        [](const Sequence* a, const Sequence* b) { return a->turn < b->turn; });
   }
   for (Sequence* sequence : candidates_) {
     if (budget_ == 0) break;
     if (!sequence->running) continue;  // Preempted by one before it.
     if (!MakeRoom(*sequence, sequence->size(), events)) continue;
     parts_.push_back(sequence);
+    sequence->turn = ++turns_;
     --budget_;
   }
+  budget_ += kept;
+}
+
+// What decoding sequences leave of a budget that is too small for all, so that
+// prefills advance as well.
+int Scheduler::PrefillShare() const {
+  return std::min((options_.max_step_tokens + 7) / 8,
+                  options_.max_step_tokens - 1);
 }
 
 void Scheduler::Admit(std::vector<Event>& events) {
-  if (budget_ == 0) return;
   while (!waiting_.empty() &&
          static_cast<int>(running_.size()) < options_.max_sequences) {
     Sequence* first = *waiting_.begin();
@@ -257,7 +260,9 @@ void Scheduler::PlanPrefill(std::vector<Event>& events) {
   for (Sequence* sequence : candidates_) {
     if (budget_ == 0) break;
     if (!sequence->running) continue;  // Preempted by one before it.
-    if (!MakeRoom(*sequence, ChunkEnd(*sequence), events)) continue;
+    const int end = ChunkEnd(*sequence);
+    if (end == sequence->computed || !MakeRoom(*sequence, end, events))
+      continue;
     parts_.push_back(sequence);
     budget_ -= sequence->lease.num_tokens() - sequence->computed;
     // Who gets what others leave keeps its turn.
@@ -267,12 +272,15 @@ void Scheduler::PlanPrefill(std::vector<Event>& events) {
   }
 }
 
-// As far as the budget goes, but rather to a page border than a bit beyond it.
+// Its end or a page border, as far as the budget goes.  Where the budget
+// reaches neither, none of it is used but by the first prefill of a step.
 int Scheduler::ChunkEnd(const Sequence& sequence) const {
   const int64_t end = int64_t{sequence.computed} + budget_;
   if (end >= sequence.size()) return sequence.size();
   const int border = static_cast<int>(end) / kPageTokens * kPageTokens;
-  return border > sequence.computed ? border : static_cast<int>(end);
+  if (border > sequence.computed) return border;
+  const bool first = parts_.empty() || parts_.back()->decoding();
+  return first ? static_cast<int>(end) : sequence.computed;
 }
 
 bool Scheduler::MakeRoom(Sequence& sequence, int end,

@@ -13,7 +13,9 @@
 // A step holds one token of every decoding sequence first; what is left of the
 // token budget goes to prefill chunks, round-robin among the prefilling
 // sequences of the highest priority, then to the next priority, so that running
-// streams keep their cadence and no prefill starves another.
+// streams keep their cadence and no prefill starves another.  An eighth of the
+// budget is kept for prefills where there are as many streams as it has tokens;
+// streams take turns then.
 //
 // Sequences are ranked by priority, then by arrival.  They are admitted in that
 // order, and none passes one that does not fit yet.  One is admitted when there
@@ -152,6 +154,7 @@ class Scheduler {
   void PlanPrefill(std::vector<Event>& events);
 
   bool FitsBesideRunning(const Sequence& candidate) const;
+  int PrefillShare() const;
   int ChunkEnd(const Sequence& sequence) const;
   // Makes room for `sequence` up to `end`, or as far as Reach() goes, at the
   // cost of sequences behind it in rank.  Returns whether it advances.
@@ -169,7 +172,7 @@ class Scheduler {
   std::vector<Sequence*> running_;  // In order of rank.
   int64_t waiting_tokens_ = 0;
   int64_t arrivals_ = 0;
-  int64_t turns_ = 0;  // Handed out: the prefill with the lowest is next.
+  int64_t turns_ = 0;  // Handed out; in a round the lowest is next.
   absl::Time next_deadline_ = absl::InfiniteFuture();  // Or earlier.
 
   // The step between Plan() and Commit().

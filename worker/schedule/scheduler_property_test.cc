@@ -1,0 +1,292 @@
+// Random loads on small memories: what must hold in every step.
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/testing/status_matchers.h"
+#include "common/tokens.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "worker/cache/kv_cache.h"
+#include "worker/schedule/scheduler.h"
+#include "worker/schedule/step_plan.h"
+
+namespace lapidary {
+namespace {
+
+using Event = Scheduler::Event;
+
+// The token of a sequence at a position, prompt or output.
+TokenId TokenAt(SequenceId id, int position) {
+  return static_cast<TokenId>((id * 7919 + position * 31) % 262144);
+}
+
+struct Case {
+  unsigned seed;
+  KvCache::Options cache;
+  Scheduler::Options scheduler;
+};
+
+std::string PrintCase(const ::testing::TestParamInfo<Case>& info) {
+  return "Seed" + std::to_string(info.param.seed);
+}
+
+// What the test knows of a sequence, from the events and plans alone.
+struct Shadow {
+  int num_prompt = 0;
+  int max_tokens = 0;
+  int stop_after = 0;  // Output tokens after which the model stops.
+  int priority = 0;
+  absl::Time deadline;
+  int num_output = 0;
+  int computed = 0;  // Since it was last admitted.
+  bool admitted = false;
+  bool prefilled = false;
+};
+
+class SchedulerPropertyTest : public ::testing::TestWithParam<Case> {
+ protected:
+  void AddSome();
+  void CancelSome();
+  void Step();
+  void CheckPart(const StepPlan& plan, const SequenceStep& step);
+  void CheckPages(const StepPlan& plan, const SequenceStep& step);
+  void CheckCadence(const StepPlan& plan);
+  void Take(const std::vector<Event>& events);
+
+  int Draw(int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(random_);
+  }
+
+  std::minstd_rand random_{GetParam().seed};
+  KvCache cache_{GetParam().cache};
+  Scheduler scheduler_{GetParam().scheduler, cache_};
+  std::map<SequenceId, Shadow> live_;
+  absl::Time now_ = absl::UnixEpoch();
+  SequenceId next_id_ = 1;
+  int num_finished_ = 0;
+  int num_preempted_ = 0;
+  int num_expired_ = 0;
+};
+
+void SchedulerPropertyTest::AddSome() {
+  const int longest = GetParam().cache.global_pages_per_rank *
+                      GetParam().cache.num_ranks * kPageTokens;
+  const SequenceId id = next_id_++;
+  Shadow shadow;
+  shadow.num_prompt = Draw(1, Draw(0, 3) == 0 ? longest : 150);
+  shadow.max_tokens = Draw(1, 400);
+  shadow.stop_after = Draw(1, 500);
+  shadow.priority = Draw(0, 5) == 0 ? Draw(-1, 1) : 0;
+  shadow.deadline = Draw(0, 9) == 0 ? now_ + absl::Seconds(Draw(1, 200))
+                                    : absl::InfiniteFuture();
+  Scheduler::NewSequence sequence = {.id = id,
+                                     .prompt = {},
+                                     .max_tokens = shadow.max_tokens,
+                                     .priority = shadow.priority,
+                                     .deadline = shadow.deadline};
+  for (int p = 0; p < shadow.num_prompt; ++p) {
+    sequence.prompt.push_back(TokenAt(id, p));
+  }
+  const absl::Status status = scheduler_.Add(std::move(sequence), now_);
+  const bool fits = cache_.CanEverFit(shadow.num_prompt + shadow.max_tokens);
+  if (!fits) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kFailedPrecondition));
+  } else if (status.ok()) {
+    live_[id] = shadow;
+  } else {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted));
+  }
+}
+
+void SchedulerPropertyTest::CancelSome() {
+  if (live_.empty()) return;
+  auto victim = live_.begin();
+  std::advance(victim, Draw(0, static_cast<int>(live_.size()) - 1));
+  scheduler_.Cancel(victim->first);
+  live_.erase(victim);
+}
+
+void SchedulerPropertyTest::Take(const std::vector<Event>& events) {
+  for (const Event& event : events) {
+    ASSERT_TRUE(live_.contains(event.sequence));
+    Shadow& shadow = live_[event.sequence];
+    switch (event.kind) {
+      case Event::Kind::kAdmitted:
+        EXPECT_FALSE(std::exchange(shadow.admitted, true));
+        break;
+      case Event::Kind::kPrefilled:
+        EXPECT_FALSE(std::exchange(shadow.prefilled, true));
+        EXPECT_GE(shadow.computed, shadow.num_prompt);
+        break;
+      case Event::Kind::kPreempted:
+        shadow.computed = 0;
+        ++num_preempted_;
+        break;
+      case Event::Kind::kFinished:
+        if (event.finish == Scheduler::Finish::kDeadline) {
+          EXPECT_LE(shadow.deadline, now_);
+          ++num_expired_;
+        } else {
+          const bool stopped = event.finish == Scheduler::Finish::kStop;
+          EXPECT_EQ(shadow.num_output,
+                    stopped ? shadow.stop_after : shadow.max_tokens);
+          ++num_finished_;
+        }
+        live_.erase(event.sequence);
+        break;
+    }
+  }
+}
+
+// Positions follow those computed before, each once, with the right tokens.
+void SchedulerPropertyTest::CheckPart(const StepPlan& plan,
+                                      const SequenceStep& step) {
+  ASSERT_TRUE(live_.contains(step.sequence));
+  const Shadow& shadow = live_[step.sequence];
+  ASSERT_EQ(step.start, shadow.computed);
+  ASSERT_GT(step.num_tokens, 0);
+  const int size = shadow.num_prompt + shadow.num_output;
+  ASSERT_LE(step.start + step.num_tokens, size);
+  for (int i = 0; i < step.num_tokens; ++i) {
+    ASSERT_EQ(plan.tokens[step.first_token + i],
+              TokenAt(step.sequence, step.start + i));
+  }
+  const bool wants_logits =
+      std::count(plan.logit_rows.begin(), plan.logit_rows.end(),
+                 step.first_token + step.num_tokens - 1) > 0;
+  EXPECT_EQ(wants_logits, step.start + step.num_tokens == size);
+}
+
+// Each position that a query of the step or a later one needs has its page.
+void SchedulerPropertyTest::CheckPages(const StepPlan& plan,
+                                       const SequenceStep& step) {
+  const int window = cache_.window();
+  const int end = step.start + step.num_tokens;
+  ASSERT_EQ(step.num_global_pages, NumPages(end));
+  for (int p = std::max(0, step.start - window + 1); p < end; ++p) {
+    const bool read = p < step.start;
+    const bool kept = p > end - window;
+    if (!read && !kept) continue;
+    const int index = p / kPageTokens - step.window_base;
+    ASSERT_GE(index, 0);
+    ASSERT_LT(index, step.num_window_pages);
+    ASSERT_NE(plan.window_pages[step.first_window_page + index], kNoPage);
+  }
+}
+
+// While the budget suffices and nobody is preempted, a decoding sequence that
+// ran in a step runs in the next one.
+void SchedulerPropertyTest::CheckCadence(const StepPlan& plan) {
+  int decoding = 0;
+  for (const auto& [id, shadow] : live_) {
+    const int size = shadow.num_prompt + shadow.num_output;
+    if (shadow.num_output == 0 || shadow.computed != size - 1) continue;
+    ++decoding;
+  }
+  int planned = 0;
+  for (const SequenceStep& step : plan.sequences) {
+    const Shadow& shadow = live_[step.sequence];
+    const int size = shadow.num_prompt + shadow.num_output;
+    planned += shadow.num_output > 0 && shadow.computed == size - 1;
+  }
+  // The last in rank may wait in place; an eighth may be kept for prefills.
+  const int budget = GetParam().scheduler.max_step_tokens;
+  EXPECT_GE(planned, std::min(budget - (budget + 7) / 8, decoding - 1));
+}
+
+void SchedulerPropertyTest::Step() {
+  std::vector<Event> events;
+  const StepPlan& plan = scheduler_.Plan(now_, events);
+  Take(events);
+  ASSERT_EQ(plan.empty(), live_.empty());
+  ASSERT_THAT(DecodeStepPlan(EncodeStepPlan(plan)), IsOkAndHolds(plan));
+  ASSERT_LE(static_cast<int>(plan.tokens.size()),
+            GetParam().scheduler.max_step_tokens);
+  ASSERT_LE(static_cast<int>(plan.sequences.size()),
+            GetParam().scheduler.max_sequences);
+
+  std::set<std::pair<int, PageId>> global;  // With its rank.
+  std::set<PageId> window;
+  for (const SequenceStep& step : plan.sequences) {
+    CheckPart(plan, step);
+    CheckPages(plan, step);
+    for (int p = 0; p < step.num_global_pages; ++p) {
+      const PageId page = plan.global_pages[step.first_global_page + p];
+      ASSERT_TRUE(global.insert({p % GetParam().cache.num_ranks, page}).second);
+    }
+    for (int p = 0; p < step.num_window_pages; ++p) {
+      const PageId page = plan.window_pages[step.first_window_page + p];
+      ASSERT_TRUE(page == kNoPage || window.insert(page).second);
+    }
+  }
+  CheckCadence(plan);
+
+  for (const SequenceStep& step : plan.sequences) {
+    live_[step.sequence].computed += step.num_tokens;
+  }
+  std::vector<Scheduler::Sampled> sampled;
+  auto part = plan.sequences.begin();
+  for (const int row : plan.logit_rows) {
+    while (part->first_token + part->num_tokens - 1 != row) ++part;
+    Shadow& shadow = live_[part->sequence];
+    const int position = shadow.num_prompt + shadow.num_output++;
+    sampled.push_back({.sequence = part->sequence,
+                       .token = TokenAt(part->sequence, position),
+                       .stop = shadow.num_output == shadow.stop_after});
+  }
+  if (Draw(0, 30) == 0) CancelSome();  // Between Plan and Commit.
+  if (plan.empty()) return;
+  events.clear();
+  scheduler_.Commit(sampled, events);
+  Take(events);
+  now_ += absl::Seconds(1);
+}
+
+TEST_P(SchedulerPropertyTest, HoldsInEveryStep) {
+  for (int step = 0; step < 4000; ++step) {
+    if (Draw(0, 3) == 0) AddSome();
+    if (Draw(0, 60) == 0) CancelSome();
+    ASSERT_NO_FATAL_FAILURE(Step()) << "step " << step;
+  }
+  for (int step = 0; !live_.empty(); ++step) {
+    ASSERT_LT(step, 200000) << live_.size() << " sequences do not finish";
+    ASSERT_NO_FATAL_FAILURE(Step());
+  }
+  EXPECT_EQ(cache_.global_use().used, 0);
+  EXPECT_EQ(cache_.window_use().used, 0);
+  EXPECT_EQ(scheduler_.load().running, 0);
+  EXPECT_EQ(scheduler_.load().waiting, 0);
+  EXPECT_EQ(scheduler_.load().waiting_tokens, 0);
+  EXPECT_GT(num_finished_, 20);
+  std::cout << num_finished_ << " finished, " << num_expired_ << " expired, "
+            << num_preempted_ << " preempted\n";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Loads, SchedulerPropertyTest,
+    ::testing::Values(
+        Case{1, {1, 12, 8, 100}, {.max_step_tokens = 128}},
+        Case{2, {1, 8, 3, 100}, {.max_step_tokens = 200, .max_sequences = 3}},
+        Case{3, {1, 40, 60, 1024}, {.max_step_tokens = 512}},
+        Case{4, {3, 5, 12, 96}, {.max_step_tokens = 64}},
+        Case{5, {1, 30, 40, 64}, {.max_step_tokens = 5}},
+        Case{6, {1, 30, 40, 1}, {.max_step_tokens = 7, .max_sequences = 20}},
+        Case{7, {4, 6, 10, 512}, {.max_step_tokens = 1000, .max_waiting = 5}},
+        Case{8, {1, 4, 4, 65}, {.max_step_tokens = 1}},
+        Case{9,
+             {2, 20, 25, 127},
+             {.max_step_tokens = 96, .max_waiting_tokens = 2000}},
+        Case{10, {1, 100, 17, 1024}, {.max_step_tokens = 2048}}),
+    PrintCase);
+
+}  // namespace
+}  // namespace lapidary
