@@ -38,6 +38,7 @@ def system_libraries():
         ("com_google_googletest", "libgtest-dev and libgmock-dev", ["gmock", "gtest"]),
         ("com_google_protobuf", "libprotobuf-dev", ["google/protobuf"]),
         ("onednn", "libdnnl-dev", ["dnnl.hpp", "dnnl.h", "dnnl_config.h", "dnnl_debug.h", "dnnl_types.h", "dnnl_version.h", "oneapi"]),
+        ("openssl", "libssl-dev", ["openssl"]),
     ]:
         _system_library(
             name = name,
