@@ -107,6 +107,7 @@ void Engine::Loop() {
   EndAll(failure_.ok() ? StoppingError()
                        : absl::UnavailableError(absl::StrCat(
                              "the worker failed: ", failure_.message())));
+  stopped_ = true;
   ShowChanges();
   on_stopped_();
 }
@@ -266,6 +267,7 @@ void Engine::ShowChanges() {
 
 void Engine::PublishState() {
   const EngineState state{
+      .stopped = stopped_,
       .load = scheduler_.load(),
       .global_pages = cache_.global_use(),
       .window_pages = cache_.window_use(),

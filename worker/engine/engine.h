@@ -140,6 +140,7 @@ class Engine {
   std::vector<SampledToken> drawn_;               // Of this step, by logit row.
   std::vector<Scheduler::Sampled> sampled_;       // Likewise.
   std::vector<std::shared_ptr<Outbox>> changed_;  // To be notified.
+  bool stopped_ = false;
   absl::Status failure_;  // Others read it once the thread is joined.
 
   std::thread thread_;  // Last: it starts when all else is there.

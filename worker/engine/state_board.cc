@@ -6,7 +6,8 @@ namespace lapidary {
 namespace {
 
 bool Matters(const EngineState& before, const EngineState& after) {
-  return before.load.running != after.load.running ||
+  return before.stopped != after.stopped ||
+         before.load.running != after.load.running ||
          before.load.waiting != after.load.waiting ||
          before.global_pages.total != after.global_pages.total;
 }

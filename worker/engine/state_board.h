@@ -16,6 +16,7 @@ namespace lapidary {
 
 struct EngineState {
   bool draining = false;  // For good.
+  bool stopped = false;   // For good: this is the last state.
   Scheduler::Load load = {};
   KvCache::PoolUse global_pages = {};
   KvCache::PoolUse window_pages = {};
@@ -31,8 +32,9 @@ class StateBoard {
 
   EngineState state() const;
 
-  // Calls the listeners if requests came or went; what changes at every step is
-  // only stored.  `draining` stays as PublishDraining() left it.
+  // Calls the listeners if requests came or went, or if the engine has stopped;
+  // what changes at every step is only stored.  `draining` stays as
+  // PublishDraining() left it.
   void Publish(EngineState state);
   void PublishDraining();
 

@@ -59,26 +59,30 @@ void WatchCall::Advance() {
   bool ends;
   {
     MutexLock lock(mutex_);
-    if (writing_ || finished_ || (!changed_ && !cancelled_)) return;
-    ends = cancelled_;
+    if (writing_ || finished_) return;
+    ends = cancelled_ || last_;
     if (ends) {
       finished_ = true;
-    } else {
+    } else if (changed_) {
+      const EngineState state = board_.state();
       writing_ = true;
       changed_ = false;
-      sending_ = CurrentState();
+      last_ = state.stopped;
+      sending_ = ToMessage(state);
+    } else {
+      return;
     }
   }
   // Without the lock: gRPC may call back before it returns.
   if (ends) {
-    Finish(grpc::Status::CANCELLED);
+    Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE,
+                        "the worker is shutting down"));
   } else {
     StartWrite(&sending_);
   }
 }
 
-v1::GroupState WatchCall::CurrentState() {
-  const EngineState state = board_.state();
+v1::GroupState WatchCall::ToMessage(const EngineState& state) {
   v1::GroupState message;
   message.set_epoch(group_.epoch);
   message.set_sequence(++num_sent_);

@@ -18,7 +18,7 @@
 namespace lapidary {
 
 // Sends the state when the board calls and every kPeriod; changes during a
-// write become one message after it.
+// write become one message after it.  Ends when the engine has stopped.
 //
 // Owned by itself until OnDone(); board and ticker call it through weak
 // pointers.  Thread-safe.
@@ -41,7 +41,8 @@ class WatchCall : public grpc::ServerWriteReactor<v1::GroupState>,
   void Listen();
   void SendState();
   void Advance();
-  v1::GroupState CurrentState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  v1::GroupState ToMessage(const EngineState& state)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const GroupDescription& group_;
   StateBoard& board_;
@@ -55,6 +56,7 @@ class WatchCall : public grpc::ServerWriteReactor<v1::GroupState>,
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  bool last_ ABSL_GUARDED_BY(mutex_) = false;  // The engine has stopped.
 
   v1::GroupState sending_;  // Read by gRPC while writing_.
 };

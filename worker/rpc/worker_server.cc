@@ -56,12 +56,11 @@ void SetArguments(int64_t max_message_bytes, grpc::ServerBuilder& builder) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
-    const Options& options, Engine& engine, StateBoard& board,
-    std::function<void()> on_drain) {
+    const Options& options, Engine& engine, StateBoard& board) {
   gpr_set_log_function(LogOfGrpc);
-  std::unique_ptr<WorkerServer> server(new WorkerServer(options));
-  server->service_ = std::make_unique<WorkerService>(
-      server->options_.group, engine, board, std::move(on_drain));
+  std::unique_ptr<WorkerServer> server(new WorkerServer(options, board));
+  server->service_ =
+      std::make_unique<WorkerService>(server->options_.group, engine, board);
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -80,19 +79,30 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
   }
   server->address_ = absl::StrCat(
       options.listen.substr(0, options.listen.rfind(':')), ":", port);
+  server->FollowBoard();
   return server;
 }
 
-WorkerServer::WorkerServer(const Options& options) : options_(options) {}
+WorkerServer::WorkerServer(const Options& options, StateBoard& board)
+    : options_(options), board_(board) {}
 
 WorkerServer::~WorkerServer() { Shutdown(absl::ZeroDuration()); }
 
-void WorkerServer::SetNotServing() {
-  server_->GetHealthCheckService()->SetServingStatus(false);
+void WorkerServer::FollowBoard() {
+  const auto follow = [&board = board_,
+                       weak = std::weak_ptr<grpc::Server>(server_)] {
+    const std::shared_ptr<grpc::Server> server = weak.lock();
+    if (server != nullptr && board.state().draining) {
+      server->GetHealthCheckService()->SetServingStatus(false);
+    }
+  };
+  listener_ = board_.AddListener(follow);
+  follow();  // What happened before.
 }
 
 void WorkerServer::Shutdown(absl::Duration grace) {
-  if (server_ == nullptr) return;
+  if (server_ == nullptr) return;  // It did not start.
+  board_.RemoveListener(listener_);
   server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
 }
 

@@ -4,7 +4,6 @@
 #define WORKER_RPC_WORKER_SERVER_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -32,13 +31,12 @@ class WorkerServer {
     GroupDescription group;
   };
 
-  // Serves, healthy, until destruction.  `on_drain` is called when a Drain()
-  // arrives.  References must outlive the server.
+  // Serves until destruction, healthy until the engine drains.  References must
+  // outlive the server.
   //
   // Errors: UNAVAILABLE if the address cannot be listened on.
   static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(
-      const Options& options, Engine& engine, StateBoard& board,
-      std::function<void()> on_drain);
+      const Options& options, Engine& engine, StateBoard& board);
   // Shuts down at once.
   ~WorkerServer();
 
@@ -48,20 +46,22 @@ class WorkerServer {
   // HOST:PORT that is listened on.
   const std::string& address() const { return address_; }
 
-  // Health becomes NOT_SERVING.
-  void SetNotServing();
-
   // Takes no more calls, waits for the open ones, and after `grace` cancels
   // them.
   void Shutdown(absl::Duration grace);
 
  private:
-  explicit WorkerServer(const Options& options);
+  WorkerServer(const Options& options, StateBoard& board);
+
+  // Makes health follow the state board.
+  void FollowBoard();
 
   const Options options_;
+  StateBoard& board_;
   std::string address_;
   std::unique_ptr<WorkerService> service_;
-  std::unique_ptr<grpc::Server> server_;
+  std::shared_ptr<grpc::Server> server_;  // With a listener that is called.
+  StateBoard::ListenerId listener_ = 0;
 };
 
 }  // namespace lapidary

@@ -1,9 +1,8 @@
 #include "worker/rpc/worker_service.h"
 
-#include <utility>
-
 #include "common/tokens.h"
 #include "common/version.h"
+#include "glog/logging.h"
 #include "worker/rpc/run_call.h"
 #include "worker/rpc/watch_call.h"
 
@@ -15,13 +14,12 @@ constexpr int kProtocolVersion = 1;
 }  // namespace
 
 WorkerService::WorkerService(const GroupDescription& group, Engine& engine,
-                             StateBoard& board, std::function<void()> on_drain)
+                             StateBoard& board)
     : group_(group),
       limits_{.vocab_size = group.vocab_size,
               .max_context_tokens = group.max_context_tokens},
       engine_(engine),
-      board_(board),
-      on_drain_(std::move(on_drain)) {}
+      board_(board) {}
 
 grpc::ServerUnaryReactor* WorkerService::Describe(
     grpc::CallbackServerContext* context, const v1::DescribeRequest*,
@@ -57,7 +55,8 @@ grpc::ServerWriteReactor<v1::GroupState>* WorkerService::Watch(
 grpc::ServerUnaryReactor* WorkerService::Drain(
     grpc::CallbackServerContext* context, const v1::DrainRequest*,
     v1::DrainResponse* response) {
-  on_drain_();
+  LOG(INFO) << "draining: asked to by a caller";
+  engine_.Drain();
   const Scheduler::Load load = board_.state().load;
   response->set_running_requests(load.running + load.waiting);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();

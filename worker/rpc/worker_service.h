@@ -3,8 +3,6 @@
 #ifndef WORKER_RPC_WORKER_SERVICE_H_
 #define WORKER_RPC_WORKER_SERVICE_H_
 
-#include <functional>
-
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/worker.grpc.pb.h"
@@ -18,9 +16,9 @@ namespace lapidary {
 // Thread-safe.  Its threads are gRPC's: they wait for nothing.
 class WorkerService : public v1::Worker::CallbackService {
  public:
-  // `on_drain` begins the drain.  References must outlive the service.
+  // References must outlive the service.
   WorkerService(const GroupDescription& group, Engine& engine,
-                StateBoard& board, std::function<void()> on_drain);
+                StateBoard& board);
 
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const v1::DescribeRequest* request,
@@ -40,7 +38,6 @@ class WorkerService : public v1::Worker::CallbackService {
   const RunLimits limits_;
   Engine& engine_;
   StateBoard& board_;
-  const std::function<void()> on_drain_;
 };
 
 }  // namespace lapidary

@@ -1,5 +1,6 @@
 // The whole RPC side over a real connection, in front of a scripted model.
 
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "common/tokens.h"
 #include "gmock/gmock.h"
 #include "grpcpp/create_channel.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
 #include "proto/lapidary/v1/worker.grpc.pb.h"
 #include "worker/engine/engine.h"
@@ -106,16 +108,30 @@ class WorkerServiceTest : public ::testing::Test {
                              .device = "script",
                              .global_page_bytes = 10,
                              .window_page_bytes = 20};
-    server_ = WorkerServer::Start(server_options_, *engine_, board_, [this] {
-                server_->SetNotServing();
-                engine_->Drain();
-              }).value();
+    server_ = WorkerServer::Start(server_options_, *engine_, board_).value();
     channel_ = grpc::CreateChannel(server_->address(),
                                    grpc::InsecureChannelCredentials());
     stub_ = v1::Worker::NewStub(channel_);
   }
 
   ~WorkerServiceTest() override { model_.Open(); }
+
+  // The status byte of grpc.health.v1's answer: 1 = SERVING, 2 = NOT_SERVING.
+  int Health() {
+    grpc::GenericStub stub(channel_);
+    grpc::ClientContext context;
+    const grpc::ByteBuffer request(nullptr, 0);
+    grpc::ByteBuffer response;
+    std::promise<grpc::Status> done;
+    stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", {}, &request,
+                   &response,
+                   [&done](grpc::Status status) { done.set_value(status); });
+    EXPECT_TRUE(done.get_future().get().ok());
+    grpc::Slice bytes;
+    EXPECT_TRUE(response.DumpToSingleSlice(&bytes).ok());
+    EXPECT_EQ(bytes.size(), 2u);  // Field 1, varint.
+    return bytes.end()[-1];
+  }
 
   static v1::RunRequest Request(int prompt_tokens, int max_tokens) {
     v1::RunRequest request;
@@ -305,10 +321,28 @@ TEST_F(WorkerServiceTest, WatchRepeatsItselfEverySecond) {
   EXPECT_LT(absl::Now() - start, absl::Seconds(4));
 }
 
+TEST_F(WorkerServiceTest, WatchEndsWhenTheEngineHasStopped) {
+  grpc::ClientContext context;
+  const auto watch = stub_->Watch(&context, {});
+  v1::GroupState state;
+  ASSERT_TRUE(watch->Read(&state));
+  engine_->Drain();
+  while (watch->Read(&state)) {
+  }
+  EXPECT_TRUE(state.draining());
+  EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(WorkerServiceTest, HealthEndsWithTheDrain) {
+  EXPECT_EQ(Health(), 1);
+  engine_->Drain();
+  EXPECT_EQ(Health(), 2);
+}
+
 TEST_F(WorkerServiceTest, TwoServersDoNotShareAPort) {
   server_options_.listen = server_->address();
   EXPECT_THAT(
-      WorkerServer::Start(server_options_, *engine_, board_, [] {}),
+      WorkerServer::Start(server_options_, *engine_, board_),
       StatusIs(absl::StatusCode::kUnavailable, HasSubstr(server_->address())));
 }
 

@@ -1,0 +1,60 @@
+#include "worker/worker_options.h"
+
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "common/status_macros.h"
+
+namespace lapidary {
+namespace {
+
+absl::Status ExpectSet(absl::string_view flag, absl::string_view value) {
+  if (!value.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("needs ", flag));
+}
+
+absl::Status ExpectInRange(absl::string_view flag, int64_t value, int64_t least,
+                           int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, ": expected ", least, " to ", most, ", got ", value));
+}
+
+absl::Status ExpectAddress(absl::string_view flag, absl::string_view value) {
+  const size_t colon = value.rfind(':');
+  if (colon != absl::string_view::npos && colon > 0 &&
+      colon + 1 < value.size()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, ": expected HOST:PORT, got \"", value, "\""));
+}
+
+}  // namespace
+
+absl::Status WorkerOptions::Validate() const {
+  constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
+  constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
+  RETURN_IF_ERROR(ExpectSet("--model DIR", model));
+  RETURN_IF_ERROR(ExpectSet("--image-dir DIR", image_dir));
+  RETURN_IF_ERROR(ExpectAddress("--listen", listen));
+  RETURN_IF_ERROR(ExpectAddress("--metrics-listen", metrics_listen));
+  RETURN_IF_ERROR(ExpectInRange("--threads", threads, 0, 4096));
+  RETURN_IF_ERROR(ExpectInRange("--kv-memory", kv_memory, 0, kMaxInt64));
+  RETURN_IF_ERROR(ExpectInRange("--max-sequences", max_sequences, 1, 4096));
+  RETURN_IF_ERROR(ExpectInRange("--step-tokens", step_tokens, 1, 65536));
+  RETURN_IF_ERROR(ExpectInRange("--max-waiting", max_waiting, 1, kMaxInt));
+  RETURN_IF_ERROR(
+      ExpectInRange("--max-waiting-tokens", max_waiting_tokens, 1, kMaxInt64));
+  RETURN_IF_ERROR(
+      ExpectInRange("--max-message-bytes", max_message_bytes, 1024, kMaxInt));
+  if (drain_timeout < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--drain-timeout: expected 0 or more, got ",
+                     absl::FormatDuration(drain_timeout)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lapidary

@@ -1,0 +1,60 @@
+// What a worker can be told.
+
+#ifndef WORKER_WORKER_OPTIONS_H_
+#define WORKER_WORKER_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/tensor.h"
+
+namespace lapidary {
+
+// One flag of worker_main each, of the same name.
+struct WorkerOptions {
+  // A Hugging Face directory as downloaded.  Must be set.
+  std::string model;
+  // Where the packed weights are kept.  Must be set; it is made if missing.
+  std::string image_dir;
+  // HOST:PORT; port 0 takes a free one.
+  std::string listen = "127.0.0.1:0";
+  std::string metrics_listen = "127.0.0.1:0";
+  // Written once both are listened on, whole or not at all:
+  //   rpc HOST:PORT
+  //   metrics HOST:PORT
+  // Empty: no file.
+  std::string port_file;
+
+  // Activations and key/value memory.
+  DType compute = DType::kBf16;
+  // Threads that compute; 0: one a core that the process may use.
+  int threads = 0;
+  Isa isa = Isa::kAuto;
+  // For keys and values.  More: longer contexts, more of them.  0: half of what
+  // the machine has left beside the weights.
+  int64_t kv_memory = 0;
+
+  // Requests that run at once.  More: more throughput, slower streams.
+  int max_sequences = 64;
+  // Tokens that a step computes.  More: faster prefill, longer gaps between the
+  // tokens of the streams that run meanwhile.
+  int step_tokens = 512;
+  // Requests that wait, and their prompt tokens; more are refused.
+  int max_waiting = 1024;
+  int64_t max_waiting_tokens = 4 << 20;
+  // Of a message, either way.
+  int64_t max_message_bytes = int64_t{64} << 20;
+  // What running requests get to finish after SIGTERM.
+  absl::Duration drain_timeout = absl::Seconds(30);
+
+  // Errors: INVALID_ARGUMENT, naming the flag, what was expected and what was
+  // there.
+  absl::Status Validate() const;
+};
+
+}  // namespace lapidary
+
+#endif  // WORKER_WORKER_OPTIONS_H_

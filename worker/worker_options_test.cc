@@ -1,0 +1,55 @@
+#include "worker/worker_options.h"
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/testing/status_matchers.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace lapidary {
+namespace {
+
+using ::testing::HasSubstr;
+
+WorkerOptions GoodOptions() {
+  WorkerOptions options;
+  options.model = "/models/12b";
+  options.image_dir = "/cache";
+  return options;
+}
+
+TEST(WorkerOptionsTest, DefaultsAreValid) {
+  EXPECT_OK(GoodOptions().Validate());
+}
+
+TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
+  using Spoil = std::function<void(WorkerOptions&)>;
+  const std::vector<std::pair<std::string, Spoil>> cases = {
+      {"--model", [](auto& o) { o.model = ""; }},
+      {"--image-dir", [](auto& o) { o.image_dir = ""; }},
+      {"--listen", [](auto& o) { o.listen = "8000"; }},
+      {"--metrics-listen", [](auto& o) { o.metrics_listen = ":1"; }},
+      {"--threads", [](auto& o) { o.threads = -1; }},
+      {"--kv-memory", [](auto& o) { o.kv_memory = -1; }},
+      {"--max-sequences", [](auto& o) { o.max_sequences = 0; }},
+      {"--step-tokens", [](auto& o) { o.step_tokens = 0; }},
+      {"--max-waiting", [](auto& o) { o.max_waiting = 0; }},
+      {"--max-waiting-tokens", [](auto& o) { o.max_waiting_tokens = 0; }},
+      {"--max-message-bytes", [](auto& o) { o.max_message_bytes = 0; }},
+      {"--drain-timeout", [](auto& o) { o.drain_timeout = absl::Seconds(-1); }},
+  };
+  for (const auto& [flag, spoil] : cases) {
+    WorkerOptions options = GoodOptions();
+    spoil(options);
+    EXPECT_THAT(options.Validate(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(flag)));
+  }
+}
+
+}  // namespace
+}  // namespace lapidary
