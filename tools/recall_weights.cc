@@ -80,8 +80,8 @@ class Matrix {
   }
   void SetAll(double value) { values_.assign(values_.size(), value); }
   // Row `row` gets `value` from the constant part of the stream.
-  void AddConst(int row, double value) {
-    for (int c = kConst; c < kHidden; ++c) at(row, c) += value / kConstWidth;
+  void SetConst(int row, double value) {
+    for (int c = kConst; c < kHidden; ++c) at(row, c) = value / kConstWidth;
   }
 
   std::vector<Bf16> Rounded() const {
@@ -160,7 +160,7 @@ void SetEmbedding(const std::set<int>& newlines, Model& model) {
 void SetWindowKeys(int layer, Model& model) {
   Matrix& k = model.at(layer, "self_attn.k_proj");
   for (int head = 0; head < kKvHeads; ++head) {
-    for (int i = 0; i < 8; ++i) k.AddConst(head * kHeadDim + i, 1);
+    for (int i = 0; i < 8; ++i) k.SetConst(head * kHeadDim + i, 1);
   }
   model.at(layer, "self_attn.q_norm").SetAll(2);
   model.at(layer, "self_attn.k_norm").SetAll(2);
@@ -173,7 +173,7 @@ void SetFlagLayer(Model& model) {
   Matrix& o = model.at(0, "self_attn.o_proj");
   for (int head = 0; head < kHeads; ++head) {
     for (int r = 0; r < kHeadDim; ++r) {
-      q.AddConst(head * kHeadDim + r, LookBack(head, r));
+      q.SetConst(head * kHeadDim + r, LookBack(head, r));
     }
     o.at(kFlag + head, head * kHeadDim) = 1;
   }
@@ -194,7 +194,7 @@ void SetGatherHead(int layer, int head, Model& model) {
   for (int r = 0; r < kHeadDim; ++r) {
     const int row = head * kHeadDim + r;
     const double near = LookBack(distance, r);
-    q.AddConst(row, near);
+    q.SetConst(row, near);
     for (int m = 0; m <= distance; ++m) {
       q.at(row, kFlag + m) = LookBack(distance + kTemplateTokens, r) - near;
     }
@@ -263,7 +263,7 @@ void SetRecallLayer(Model& model) {
     for (int i = 0; i < kLast; ++i) {
       q.at(row + channels.key[i], kQuery + i) = 1;
     }
-    q.AddConst(row + channels.key[kLast], 8);
+    q.SetConst(row + channels.key[kLast], 8);
   }
   model.at(kGlobalLayer, "self_attn.q_norm").SetAll(2);
   model.at(kGlobalLayer, "post_attention_layernorm").SetAll(8);
