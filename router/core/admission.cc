@@ -40,22 +40,6 @@ int64_t QueuedTokens(std::span<const Group> groups) {
   return total;
 }
 
-std::optional<Refusal> RefuseTooLong(std::span<const Group> groups,
-                                     int64_t context_tokens) {
-  int longest = 0;
-  for (const Group& group : groups) {
-    if (group.state == GroupState::kRefused || !group.description.has_value())
-      continue;
-    longest = std::max(longest, group.description->max_context_tokens);
-  }
-  if (longest == 0 || context_tokens <= longest) return std::nullopt;
-  return Refusal{RefusalCause::kTooLong,
-                 absl::FailedPreconditionError(absl::StrCat(
-                     "prompt and output need ", context_tokens,
-                     " tokens, the largest group holds ", longest)),
-                 std::nullopt};
-}
-
 std::optional<Refusal> RefuseFullQueue(const AdmissionOptions& options,
                                        const Backlog& backlog,
                                        std::span<const Group> groups,
@@ -138,6 +122,22 @@ std::optional<Refusal> Admit(const AdmissionOptions& options,
     return refusal;
   }
   return RefuseLateStart(groups, prompt_tokens, context_tokens, deadline, now);
+}
+
+std::optional<Refusal> RefuseTooLong(std::span<const Group> groups,
+                                     int64_t context_tokens) {
+  int longest = 0;
+  for (const Group& group : groups) {
+    if (group.state == GroupState::kRefused) continue;
+    if (!group.description.has_value()) return std::nullopt;
+    longest = std::max(longest, group.description->max_context_tokens);
+  }
+  if (longest == 0 || context_tokens <= longest) return std::nullopt;
+  return Refusal{RefusalCause::kTooLong,
+                 absl::FailedPreconditionError(absl::StrCat(
+                     "prompt and output need ", context_tokens,
+                     " tokens, the largest group holds ", longest)),
+                 std::nullopt};
 }
 
 Refusal NoGroupRefusal(std::span<const Group> groups, absl::Duration waited) {

@@ -29,6 +29,8 @@ inline constexpr int kNumRefusalCauses = 6;
 absl::string_view RefusalCauseName(RefusalCause cause);
 
 struct Refusal {
+  friend bool operator==(const Refusal&, const Refusal&) = default;
+
   RefusalCause cause;
   absl::Status status;
   // When to try again; empty where that would not help.
@@ -58,6 +60,11 @@ std::optional<Refusal> Admit(const AdmissionOptions& options,
                              std::span<const Group> groups,
                              int64_t prompt_tokens, int64_t context_tokens,
                              absl::Time deadline, absl::Time now);
+
+// Refuses what no group can ever hold.  While there is a group that has not
+// said yet what it holds, nothing is too long.
+std::optional<Refusal> RefuseTooLong(std::span<const Group> groups,
+                                     int64_t context_tokens);
 
 // UNAVAILABLE: no group was ready within `waited`.  Says what is the matter
 // with each.

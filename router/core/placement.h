@@ -19,6 +19,8 @@ namespace lapidary {
 inline constexpr double kAssumedPrefillTokensPerSecond = 1000;
 
 struct Placement {
+  friend bool operator==(const Placement&, const Placement&) = default;
+
   GroupId group = 0;
   double queue_seconds = 0;    // Until the group starts on the prompt.
   double prefill_seconds = 0;  // From there to the first token.

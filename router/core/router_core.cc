@@ -127,17 +127,8 @@ RouterCore::Load RouterCore::load() const {
 void RouterCore::FailWaiting(absl::Time now, Actions& actions) {
   for (auto it = requests_.begin(); it != requests_.end();) {
     const Request& request = it->second;
-    const absl::Duration waited = now - request.waits_since;
     std::optional<Refusal> refusal;
-    if (!request.group.has_value() && now >= request.spec.deadline) {
-      refusal = {RefusalCause::kDeadline,
-                 absl::DeadlineExceededError(
-                     "the deadline passed before a group was ready"),
-                 std::nullopt};
-    } else if (!request.group.has_value() &&
-               waited >= options_.admission.max_wait_for_group) {
-      refusal = NoGroupRefusal(groups(), waited);
-    }
+    if (!request.group.has_value()) refusal = CheckWaiting(request, now);
     if (!refusal.has_value()) {
       ++it;
       continue;
@@ -145,6 +136,21 @@ void RouterCore::FailWaiting(absl::Time now, Actions& actions) {
     actions.failures.push_back({it->first, *std::move(refusal)});
     it = requests_.erase(it);
   }
+}
+
+std::optional<Refusal> RouterCore::CheckWaiting(const Request& request,
+                                                absl::Time now) const {
+  if (now >= request.spec.deadline) {
+    return Refusal{RefusalCause::kDeadline,
+                   absl::DeadlineExceededError(
+                       "the deadline passed before a group was ready"),
+                   std::nullopt};
+  }
+  if (auto refusal = RefuseTooLong(groups(), ContextTokens(request.spec)))
+    return refusal;
+  const absl::Duration waited = now - request.waits_since;
+  if (waited < options_.admission.max_wait_for_group) return std::nullopt;
+  return NoGroupRefusal(groups(), waited);
 }
 
 void RouterCore::StartWaiting(Actions& actions) {

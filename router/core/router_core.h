@@ -116,6 +116,9 @@ class RouterCore {
     int tries = 0;
   };
 
+  // Why a request that waits must wait no longer.
+  std::optional<Refusal> CheckWaiting(const Request& request,
+                                      absl::Time now) const;
   void FailWaiting(absl::Time now, Actions& actions);
   void StartWaiting(Actions& actions);
   void LoseGroup(GroupId id, absl::Time now, Actions& actions);

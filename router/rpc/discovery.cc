@@ -64,18 +64,18 @@ absl::StatusOr<std::vector<std::string>> ParseGroupList(
     std::string address(absl::StripAsciiWhitespace(entry));
     if (!IsAddress(address)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("expected HOST:PORT, got \"", address, "\""));
+          absl::StrCat("--groups needs HOST:PORT, got \"", address, "\""));
     }
     if (std::find(addresses.begin(), addresses.end(), address) !=
         addresses.end()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("group ", address, " is named twice"));
+          absl::StrCat("--groups names ", address, " twice"));
     }
     addresses.push_back(std::move(address));
   }
   if (addresses.empty()) {
     return absl::InvalidArgumentError(
-        "expected at least one group as HOST:PORT, got none");
+        "--groups needs at least one HOST:PORT, got none");
   }
   return addresses;
 }

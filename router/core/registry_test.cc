@@ -1,0 +1,94 @@
+#include "router/core/registry.h"
+
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace lapidary {
+namespace {
+
+using Kind = Registry::Action::Kind;
+
+class RegistryTest : public ::testing::Test {
+ protected:
+  // Passes `duration` and returns what is to be done.
+  std::vector<Registry::Action> After(absl::Duration duration) {
+    now_ += duration;
+    std::vector<Registry::Action> actions;
+    registry_.Tick(now_, actions);
+    return actions;
+  }
+
+  void Describe(uint64_t attempt) {
+    std::vector<Registry::Action> actions;
+    GroupDescription description;
+    description.protocol_version = 1;
+    registry_.OnDescribed(0, attempt, description, now_, actions);
+  }
+
+  static Registry::Options OneGroup() {
+    Registry::Options options;
+    options.addresses = {"a:1"};
+    return options;
+  }
+
+  const Group& group() const { return registry_.groups()[0]; }
+
+  absl::Time now_ = absl::UnixEpoch();
+  Registry registry_{OneGroup(), now_};
+};
+
+TEST_F(RegistryTest, IgnoresNewsOfAnOlderAttempt) {
+  ASSERT_EQ(After(absl::ZeroDuration()).at(0).attempt, 1u);
+  Describe(1);
+  registry_.OnLoad(0, 1, {}, now_);
+  registry_.OnWatchEnded(0, 1, absl::UnavailableError("broken"), now_);
+  EXPECT_EQ(group().state, GroupState::kSuspect);
+
+  ASSERT_EQ(After(absl::Seconds(1)).at(0).attempt, 2u);
+  registry_.OnLoad(0, 1, {}, now_);
+  EXPECT_EQ(group().state, GroupState::kSuspect);
+  Describe(2);
+  registry_.OnLoad(0, 2, {}, now_);
+  EXPECT_EQ(group().state, GroupState::kReady);
+}
+
+TEST_F(RegistryTest, DoublesTheTimeBetweenAttempts) {
+  std::vector<int64_t> gaps;
+  absl::Time last = now_;
+  for (int i = 0; i < 8; ++i) {
+    std::vector<Registry::Action> actions = After(absl::ZeroDuration());
+    while (actions.empty()) actions = After(absl::Milliseconds(100));
+    gaps.push_back(absl::ToInt64Milliseconds(now_ - last));
+    last = now_;
+    registry_.OnDescribed(0, actions[0].attempt,
+                          absl::UnavailableError("refused"), now_, actions);
+  }
+  EXPECT_EQ(gaps,
+            (std::vector<int64_t>{0, 100, 200, 400, 800, 1600, 3200, 5000}));
+  EXPECT_EQ(group().reason, "refused");
+}
+
+TEST_F(RegistryTest, KeepsAnAccountOfWhatItSent) {
+  registry_.AddRequest(0, 1000);
+  registry_.RemoveTokens(0, 400);
+  EXPECT_EQ(group().queued_tokens(), 600);
+  registry_.RemoveRequest(0, 600);
+  EXPECT_EQ(group().queued_tokens(), 0);
+  EXPECT_EQ(group().own_requests, 0);
+}
+
+TEST_F(RegistryTest, TakesUpAGroupThatWasDraining) {
+  After(absl::ZeroDuration());
+  Describe(1);
+  GroupLoad load;
+  load.draining = true;
+  registry_.OnLoad(0, 1, load, now_);
+  EXPECT_EQ(group().state, GroupState::kDraining);
+  EXPECT_FALSE(registry_.AnyReady());
+  registry_.OnLoad(0, 1, {}, now_);
+  EXPECT_TRUE(registry_.AnyReady());
+}
+
+}  // namespace
+}  // namespace lapidary
