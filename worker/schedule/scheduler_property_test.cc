@@ -252,7 +252,7 @@ void SchedulerPropertyTest::Step() {
 }
 
 TEST_P(SchedulerPropertyTest, HoldsInEveryStep) {
-  for (int step = 0; step < 4000; ++step) {
+  for (int step = 0; step < 2500; ++step) {
     if (Draw(0, 3) == 0) AddSome();
     if (Draw(0, 60) == 0) CancelSome();
     ASSERT_NO_FATAL_FAILURE(Step()) << "step " << step;
