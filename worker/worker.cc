@@ -52,9 +52,6 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(
   RETURN_IF_ERROR(options.Validate());
   LOG(INFO) << "lapidary worker " << kVersion << ": model " << options.model;
   std::unique_ptr<Worker> worker(new Worker(options, waiter));
-  ASSIGN_OR_RETURN(
-      worker->metrics_page_,
-      MetricsPage::Serve(options.metrics_listen, worker->metrics_registry_));
   RETURN_IF_ERROR(worker->LoadModel());
   RETURN_IF_ERROR(worker->PlanKvMemory());
   worker->StartEngine();
@@ -173,6 +170,9 @@ absl::Status Worker::StartServer() {
                                                      options_.max_message_bytes,
                                                  .group = group},
                                                 *engine_, board_));
+  // Last: it takes seconds to stop again.
+  ASSIGN_OR_RETURN(metrics_page_, MetricsPage::Serve(options_.metrics_listen,
+                                                     metrics_registry_));
   LOG(INFO) << "rpc at " << server_->address() << ", metrics at http://"
             << metrics_page_->address() << "/metrics";
   return absl::OkStatus();

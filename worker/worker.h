@@ -44,7 +44,7 @@ class Worker {
   // a second signal or options.drain_timeout the rest is cancelled.
   //
   // Errors: that of a step that failed; DEADLINE_EXCEEDED if a step does not
-  // end.  The process should exit then, without destroying the worker.
+  // end, and then the destructor would not, either.
   absl::Status Serve();
 
  private:

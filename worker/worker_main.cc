@@ -115,10 +115,9 @@ absl::Status Run(ShutdownWaiter& waiter) {
   ASSIGN_OR_RETURN(const WorkerOptions options, OptionsFromFlags());
   ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker,
                    Worker::Start(options, waiter));
-  const absl::Status status = worker->Serve();
-  // A step that does not end would keep the destructor waiting.
-  if (absl::IsDeadlineExceeded(status)) worker.release();
-  return status;
+  // Left to the end of the process: its destructor would wait for a step that
+  // does not end, and seconds for the metrics page.
+  return worker.release()->Serve();
 }
 
 }  // namespace
@@ -129,8 +128,9 @@ int main(int argc, char** argv) {
   lapidary::ParseCommandLine(lapidary::kUsage, argc, argv);
   lapidary::StartLogging(argv[0]);
   const absl::Status status = lapidary::Run(waiter);
-  if (status.ok()) return EXIT_SUCCESS;
-  std::cerr << "worker_main: " << status.message() << std::endl;
+  if (!status.ok()) {
+    std::cerr << "worker_main: " << status.message() << std::endl;
+  }
   // Crash-only: nothing is left that an orderly exit would save.
-  std::_Exit(EXIT_FAILURE);
+  std::_Exit(status.ok() ? EXIT_SUCCESS : EXIT_FAILURE);
 }
