@@ -68,11 +68,11 @@ ABSL_FLAG(std::string, stop, "",
 ABSL_FLAG(std::string, stop_token_ids, "", "token ids that end the output");
 ABSL_FLAG(int32_t, priority, 0, "-10 to 10, higher is served first");
 ABSL_FLAG(bool, ignore_eos, false, "go on after the model's end of turn");
-ABSL_FLAG(std::optional<bool>, stream, std::nullopt,
+ABSL_FLAG(bool, stream, isatty(STDOUT_FILENO) == 1,
           "print the output as it comes; default: if stdout is a terminal");
 ABSL_FLAG(bool, json, false,
           "JSON; with --stream one object a message, else one at the end");
-ABSL_FLAG(std::optional<bool>, progress, std::nullopt,
+ABSL_FLAG(bool, progress, isatty(STDERR_FILENO) == 1,
           "a progress bar on stderr; default: if stderr is a terminal");
 ABSL_FLAG(bool, timings, false, "print token counts and speeds to stderr");
 ABSL_FLAG(absl::Duration, watch, absl::ZeroDuration(),
@@ -90,7 +90,7 @@ constexpr char kUsage[] =
   lapidary count --prompt TEXT [--file FILE]      tokens of a prompt
   lapidary status [--watch 1s]                    router, groups, load, pages
 
-Exit codes: 0 done, 1 failed, 2 wrong command line or request, 3 no room or
+Exit codes: 0 done, 1 failed or unknown flag, 2 wrong request, 3 no room or
 nobody there now (try again), 4 deadline passed, 130 interrupted.)";
 
 std::string RouterAddress() {
@@ -154,16 +154,14 @@ absl::StatusOr<RequestOptions> RequestFromFlags() {
 }
 
 PrinterOptions PrinterFromFlags() {
-  const bool stream =
-      absl::GetFlag(FLAGS_stream).value_or(isatty(STDOUT_FILENO) == 1);
+  const bool stream = absl::GetFlag(FLAGS_stream);
   PrinterOptions options;
   if (absl::GetFlag(FLAGS_json)) {
     options.form = stream ? OutputForm::kJsonStream : OutputForm::kJson;
   } else {
     options.form = stream ? OutputForm::kTextStream : OutputForm::kText;
   }
-  options.progress =
-      absl::GetFlag(FLAGS_progress).value_or(isatty(STDERR_FILENO) == 1);
+  options.progress = absl::GetFlag(FLAGS_progress);
   options.logprobs = absl::GetFlag(FLAGS_logprobs).has_value();
   options.timings = absl::GetFlag(FLAGS_timings);
   return options;

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -58,7 +59,8 @@ TEST_F(ClientTest, AnswersFromAFile) {
                       "--temperature", "0"}),
             0)
       << output_;
-  EXPECT_EQ(output_, absl::StrCat(kAnswer, "\n"));
+  EXPECT_EQ(absl::StripLeadingAsciiWhitespace(output_),
+            absl::StrCat(kAnswer, "\n"));
 }
 
 TEST_F(ClientTest, ContinuesAText) {
