@@ -23,6 +23,9 @@ constexpr XXH128_hash_t kLargeTemplateDigest = {.low64 = 0x49211C35680CF46D,
 constexpr XXH128_hash_t kSmallTemplateDigest = {.low64 = 0x40A50D7680C07D5E,
                                                 .high64 = 0xD8D0BAFE34D84D15};
 
+// The tool of a result that names none.
+constexpr absl::string_view kUnknownTool = "unknown";
+
 // The last thing of a message that decides how the message is closed.
 enum class LastItem { kOther, kToolCall, kToolResponse };
 
@@ -160,8 +163,9 @@ class ChatRenderer {
     const Json& message = messages_[index];
     for (const Json& response : Get(message, "tool_responses")) {
       const Json& name = Get(response, "name");
-      WriteToolResponse(IsTrue(name) ? Text(name) : "unknown",
-                        Get(response, "response"), out_);
+      WriteToolResponse(
+          IsTrue(name) ? absl::string_view(Text(name)) : kUnknownTool,
+          Get(response, "response"), out_);
       last_item_ = LastItem::kToolResponse;
     }
     const Json& calls = Get(message, "tool_calls");
@@ -173,9 +177,13 @@ class ChatRenderer {
     for (size_t i = index + 1;
          i < messages_.size() && HasRole(messages_[i], "tool"); ++i) {
       const Json& name = Get(messages_[i], "name");
-      absl::string_view tool = IsTrue(name) ? Text(name) : "unknown";
       const auto it = names.find(Get(messages_[i], "tool_call_id").dump());
-      if (it != names.end()) tool = it->second;
+      absl::string_view tool = kUnknownTool;
+      if (it != names.end()) {
+        tool = it->second;
+      } else if (IsTrue(name)) {
+        tool = Text(name);
+      }
       WriteToolMessage(tool, Get(messages_[i], "content"));
       last_item_ = LastItem::kToolResponse;
     }

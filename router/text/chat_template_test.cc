@@ -135,6 +135,18 @@ TEST(ChatTemplateTest, SaysWhenTheOutputStartsInTheThoughtChannel) {
   EXPECT_FALSE(RenderChat(TemplateVariant::kLarge, input)->starts_in_thinking);
 }
 
+TEST(ChatTemplateTest, CallsAToolUnknownThatNothingNames) {
+  const auto prompt = Render(
+      R"([{"role": "assistant", "tool_calls": [
+              {"id": "1", "function": {"name": "f", "arguments": {}}}]},
+          {"role": "tool", "tool_call_id": "2", "content": "a"},
+          {"role": "tool", "tool_call_id": "3", "name": "g", "content": 5}])");
+  ASSERT_OK(prompt);
+  EXPECT_THAT(prompt->text,
+              HasSubstr("response:unknown{value:<|\"|>a<|\"|>}<tool_response|>"
+                        "<|tool_response>response:g{value:5}"));
+}
+
 TEST(ChatTemplateTest, TheTemplateRefusesArgumentsThatAreText) {
   EXPECT_THAT(
       Render(R"([{"role": "user", "content": "?"},
