@@ -1,0 +1,169 @@
+#include "worker/loader/image_builder.h"
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "common/testing/status_matchers.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace lapidary {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class ImageBuilderTest : public ::testing::Test {
+ protected:
+  ImageBuilderTest() {
+    std::filesystem::remove_all(root_);
+    std::filesystem::create_directories(root_);
+    options_.directory = root_ + "/images";
+    options_.num_threads = 3;
+    WriteFile(1);
+  }
+
+  // A checkpoint of random bits; the matrix begins at an odd byte.
+  void WriteFile(int seed) {
+    std::mt19937 random(seed);
+    values_.resize(1600 * 1024);
+    for (Bf16& value : values_) value.bits = static_cast<uint16_t>(random());
+    vector_ = {{1}, {2}, {3}};
+    const int64_t matrix_bytes = static_cast<int64_t>(values_.size()) * 2;
+    std::string header =
+        R"({"model.x":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]},)"
+        R"("model.m":{"dtype":"BF16","shape":[1600,1024],"data_offsets":[6,)" +
+        std::to_string(6 + matrix_bytes) + "]}}";
+    if (header.size() % 2 == 0) header += ' ';
+    const int64_t length = static_cast<int64_t>(header.size());
+    std::ofstream file(root_ + "/model.safetensors", std::ios::binary);
+    file.write(reinterpret_cast<const char*>(&length), 8);
+    file << header;
+    file.write(reinterpret_cast<const char*>(vector_.data()), 6);
+    file.write(reinterpret_cast<const char*>(values_.data()), matrix_bytes);
+  }
+
+  absl::StatusOr<std::unique_ptr<WeightImage>> Load(ImageStats& stats) {
+    const auto checkpoint = Checkpoint::Open(root_, specs_);
+    if (!checkpoint.ok()) return checkpoint.status();
+    return LoadOrBuildImage(**checkpoint, specs_, options_, stats);
+  }
+
+  void ExpectValues(const WeightImage& image) {
+    const auto matrix = image.Packed("m", 1600, 1024);
+    ASSERT_OK(matrix);
+    int differences = 0;
+    for (int r = 0; r < 1600; ++r) {
+      for (int c = 0; c < 1024; ++c) {
+        differences += matrix->at(r, c).bits != values_[r * 1024 + c].bits;
+      }
+    }
+    EXPECT_EQ(differences, 0);
+    const auto vector = image.Vector("x", 3);
+    ASSERT_OK(vector);
+    EXPECT_EQ(memcmp(*vector, vector_.data(), 6), 0);
+  }
+
+  // The images that are there, without locks.
+  std::vector<std::string> Images() {
+    std::vector<std::string> images;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(options_.directory)) {
+      if (entry.path().extension() != ".lock") {
+        images.push_back(entry.path().string());
+      }
+    }
+    return images;
+  }
+
+  const std::string root_ = ::testing::TempDir() + "/builder";
+  const std::vector<TensorSpec> specs_ = {
+      {"x", 1, 3, TensorForm::kPlain},
+      {"m", 1600, 1024, TensorForm::kPacked},
+      {"head", 32, 16, TensorForm::kPacked, /*optional=*/true}};
+  ImageOptions options_;
+  std::vector<Bf16> values_;
+  std::vector<Bf16> vector_;
+};
+
+TEST_F(ImageBuilderTest, PacksOnceAndMapsFromThenOn) {
+  ImageStats stats;
+  const auto first = Load(stats);
+  ASSERT_OK(first);
+  EXPECT_TRUE(stats.built);
+  EXPECT_EQ(stats.image_bytes, (*first)->bytes());
+  EXPECT_EQ(stats.source_bytes, 1600 * 1024 * 2 + 6);
+  EXPECT_FALSE((*first)->Has("head"));
+  ExpectValues(**first);
+  const auto second = Load(stats);
+  ASSERT_OK(second);
+  EXPECT_FALSE(stats.built);
+  EXPECT_EQ((*second)->path(), (*first)->path());
+  EXPECT_EQ(Images().size(), 1u);
+}
+
+TEST_F(ImageBuilderTest, PacksAnotherCheckpointBesideIt) {
+  ImageStats stats;
+  ASSERT_OK(Load(stats));
+  WriteFile(2);
+  const auto image = Load(stats);
+  ASSERT_OK(image);
+  EXPECT_TRUE(stats.built);
+  ExpectValues(**image);
+  EXPECT_EQ(Images().size(), 2u);
+}
+
+TEST_F(ImageBuilderTest, RanksThatStartTogetherPackOnce) {
+  constexpr int kRanks = 4;
+  std::vector<ImageStats> stats(kRanks);
+  std::vector<std::thread> ranks;
+  for (ImageStats& own : stats) {
+    ranks.emplace_back([this, &own] { EXPECT_OK(Load(own)); });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  int built = 0;
+  for (const ImageStats& own : stats) built += own.built;
+  EXPECT_EQ(built, 1);
+}
+
+TEST_F(ImageBuilderTest, PacksADamagedImageAgain) {
+  ImageStats stats;
+  ASSERT_OK(Load(stats));
+  std::filesystem::resize_file(Images()[0], 1000);
+  const auto image = Load(stats);
+  ASSERT_OK(image);
+  EXPECT_TRUE(stats.built);
+  EXPECT_THAT(stats.damage, HasSubstr("found a file of 1000 bytes"));
+  ExpectValues(**image);
+}
+
+TEST_F(ImageBuilderTest, ReplacesWhatAnInterruptedRankLeft) {
+  ImageStats stats;
+  ASSERT_OK(Load(stats));
+  const std::string path = Images()[0];
+  std::filesystem::rename(path, path + ".tmp");
+  ASSERT_OK(Load(stats));
+  EXPECT_TRUE(stats.built);
+  EXPECT_EQ(Images(), std::vector<std::string>{path});
+}
+
+TEST_F(ImageBuilderTest, RefusesBeforeItStartsWithoutTheMemory) {
+  options_.extra_memory_bytes = int64_t{1} << 50;
+  ImageStats stats;
+  EXPECT_THAT(Load(stats), StatusIs(absl::StatusCode::kResourceExhausted,
+                                    AllOf(HasSubstr("needs 1024.00 TiB"),
+                                          HasSubstr("available"))));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
+}
+
+TEST_F(ImageBuilderTest, NamesADirectoryThatCannotBeMade) {
+  options_.directory = root_ + "/model.safetensors/images";
+  ImageStats stats;
+  EXPECT_THAT(Load(stats), testing::Not(IsOk()));
+}
+
+}  // namespace
+}  // namespace lapidary
