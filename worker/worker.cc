@@ -169,7 +169,7 @@ absl::Status Worker::StartServer() {
                                                  .max_message_bytes =
                                                      options_.max_message_bytes,
                                                  .group = group},
-                                                *engine_, board_));
+                                                *engine_, board_, metrics_));
   // Last: it takes seconds to stop again.
   ASSIGN_OR_RETURN(metrics_page_, MetricsPage::Serve(options_.metrics_listen,
                                                      metrics_registry_));

@@ -3,11 +3,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/grpc_status.h"
 #include "common/logging.h"
 #include "common/request_id.h"
-#include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/engine/active_request.h"
 
 namespace lapidary {
 namespace {
@@ -71,28 +73,29 @@ std::string RequestIdOf(const grpc::CallbackServerContext& context,
 
 RunCall* RunCall::Start(grpc::CallbackServerContext& context,
                         const v1::RunRequest& request, const RunLimits& limits,
-                        Engine& engine) {
+                        Engine& engine, WorkerMetrics& metrics) {
   const std::shared_ptr<RunCall> call(new RunCall());
   call->self_ = call;
   call->request_id_ = RequestIdOf(context, request);
   context.AddTrailingMetadata(kRequestIdKey, call->request_id_);
-  if (absl::Status status = call->Submit(context, request, limits, engine);
-      !status.ok()) {
-    LOG(INFO) << RequestTag(call->request_id_) << "refused: " << status;
-    call->FinishNow(std::move(status));
+  absl::StatusOr<EngineRequest> parsed = ParseRunRequest(request, limits);
+  if (parsed.ok()) {
+    call->Submit(context, *std::move(parsed), engine);
+  } else {
+    FinishedCounter(parsed.status(), Scheduler::Finish::kStop, metrics)
+        .Increment();
+    call->Refuse(parsed.status());
   }
   return call.get();
 }
 
-absl::Status RunCall::Submit(grpc::CallbackServerContext& context,
-                             const v1::RunRequest& request,
-                             const RunLimits& limits, Engine& engine) {
-  ASSIGN_OR_RETURN(EngineRequest parsed, ParseRunRequest(request, limits));
-  parsed.id = request_id_;
-  parsed.deadline = absl::FromChrono(context.deadline());
-  with_logprobs_ = parsed.sampling.logprobs.has_value();
+void RunCall::Submit(const grpc::CallbackServerContext& context,
+                     EngineRequest request, Engine& engine) {
+  request.id = request_id_;
+  request.deadline = absl::FromChrono(context.deadline());
+  with_logprobs_ = request.sampling.logprobs.has_value();
   const std::weak_ptr<RunCall> weak = weak_from_this();
-  outbox_ = std::make_shared<Outbox>(parsed.max_tokens, [weak] {
+  outbox_ = std::make_shared<Outbox>(request.max_tokens, [weak] {
     if (const std::shared_ptr<RunCall> call = weak.lock()) call->Advance();
   });
   {
@@ -104,36 +107,39 @@ absl::Status RunCall::Submit(grpc::CallbackServerContext& context,
       }
     });
   }
-  return engine.Submit(std::move(parsed), outbox_);
+  const absl::Status status = engine.Submit(std::move(request), outbox_);
+  if (!status.ok()) Refuse(status);
+}
+
+void RunCall::Refuse(const absl::Status& status) {
+  LOG(INFO) << RequestTag(request_id_) << "refused: " << status;
+  {
+    MutexLock lock(mutex_);
+    status_ = status;
+  }
+  Advance();
 }
 
 void RunCall::OnWriteDone(bool ok) {
-  bool lost;
   {
     MutexLock lock(mutex_);
     writing_ = false;
-    lost = !ok || cancelled_;
+    if (!ok) lost_ = true;
   }
-  if (lost) {
-    outbox_->Cancel();
-    FinishNow(absl::CancelledError("the caller is gone"));
-  } else {
-    Advance();
-  }
+  Advance();
 }
 
 void RunCall::OnCancel() {
-  if (outbox_ != nullptr) outbox_->Cancel();
   {
     MutexLock lock(mutex_);
-    cancelled_ = true;
-    if (writing_) return;  // OnWriteDone() follows.
+    lost_ = true;
   }
-  FinishNow(absl::CancelledError("the caller is gone"));
+  Advance();
 }
 
 void RunCall::OnDone() {
   const std::shared_ptr<RunCall> self = std::move(self_);
+  if (outbox_ != nullptr) outbox_->Cancel();
   MutexLock lock(mutex_);
   ticker_.reset();
 }
@@ -143,8 +149,9 @@ void RunCall::Advance() {
   {
     MutexLock lock(mutex_);
     if (writing_ || finished_) return;
-    if (unsent_.empty()) TakeFromOutbox();
-    if (!unsent_.empty()) {
+    if (lost_) status_ = absl::CancelledError("the caller is gone");
+    if (unsent_.empty() && !status_.has_value()) TakeFromOutbox();
+    if (!unsent_.empty() && !lost_) {
       writing_ = true;
       sending_ = std::move(unsent_.front());
       unsent_.pop_front();
@@ -157,7 +164,8 @@ void RunCall::Advance() {
   }
   // Without the lock: gRPC may call back before it returns.
   if (status.has_value()) {
-    SendStatus(*std::move(status));
+    SetRequestId(request_id_, *status);
+    Finish(ToGrpcStatus(*status));
   } else {
     StartWrite(&sending_);
   }
@@ -190,19 +198,6 @@ void RunCall::TakeFromOutbox() {
     }
     status_ = std::move(contents.finished->status);
   }
-}
-
-void RunCall::FinishNow(absl::Status status) {
-  {
-    MutexLock lock(mutex_);
-    if (std::exchange(finished_, true)) return;
-  }
-  SendStatus(std::move(status));
-}
-
-void RunCall::SendStatus(absl::Status status) {
-  SetRequestId(request_id_, status);
-  Finish(ToGrpcStatus(status));
 }
 
 }  // namespace lapidary

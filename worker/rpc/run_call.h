@@ -15,8 +15,10 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/worker.pb.h"
+#include "worker/engine/active_request.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/outbox.h"
+#include "worker/metrics.h"
 #include "worker/rpc/run_request.h"
 #include "worker/rpc/ticker.h"
 
@@ -39,7 +41,7 @@ class RunCall : public grpc::ServerWriteReactor<v1::RunResponse>,
   // Checks `request`, submits it and returns the reactor of its call.
   static RunCall* Start(grpc::CallbackServerContext& context,
                         const v1::RunRequest& request, const RunLimits& limits,
-                        Engine& engine);
+                        Engine& engine, WorkerMetrics& metrics);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -48,18 +50,13 @@ class RunCall : public grpc::ServerWriteReactor<v1::RunResponse>,
  private:
   RunCall() = default;
 
-  absl::Status Submit(grpc::CallbackServerContext& context,
-                      const v1::RunRequest& request, const RunLimits& limits,
-                      Engine& engine);
+  void Submit(const grpc::CallbackServerContext& context, EngineRequest request,
+              Engine& engine);
+  void Refuse(const absl::Status& status);
   // Starts a write, or ends the call, if it is time to.
   void Advance();
   void RepeatProgress();
   void TakeFromOutbox() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Ends the call before its time.
-  //
-  // REQUIRES: no write is under way.
-  void FinishNow(absl::Status status);
-  void SendStatus(absl::Status status);
 
   std::shared_ptr<RunCall> self_;  // Until OnDone().
 
@@ -75,7 +72,7 @@ class RunCall : public grpc::ServerWriteReactor<v1::RunResponse>,
   std::optional<absl::Status> status_ ABSL_GUARDED_BY(mutex_);  // At the end.
   bool has_tokens_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool lost_ ABSL_GUARDED_BY(mutex_) = false;  // The caller is gone.
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 
   v1::RunResponse sending_;  // Read by gRPC while writing_.

@@ -56,11 +56,12 @@ void SetArguments(int64_t max_message_bytes, grpc::ServerBuilder& builder) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
-    const Options& options, Engine& engine, StateBoard& board) {
+    const Options& options, Engine& engine, StateBoard& board,
+    WorkerMetrics& metrics) {
   gpr_set_log_function(LogOfGrpc);
   std::unique_ptr<WorkerServer> server(new WorkerServer(options, board));
-  server->service_ =
-      std::make_unique<WorkerService>(server->options_.group, engine, board);
+  server->service_ = std::make_unique<WorkerService>(server->options_.group,
+                                                     engine, board, metrics);
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

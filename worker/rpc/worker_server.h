@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/state_board.h"
+#include "worker/metrics.h"
 #include "worker/rpc/group_description.h"
 
 namespace grpc {
@@ -36,7 +37,8 @@ class WorkerServer {
   //
   // Errors: UNAVAILABLE if the address cannot be listened on.
   static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(
-      const Options& options, Engine& engine, StateBoard& board);
+      const Options& options, Engine& engine, StateBoard& board,
+      WorkerMetrics& metrics);
   // Shuts down at once.
   ~WorkerServer();
 

@@ -14,12 +14,13 @@ constexpr int kProtocolVersion = 1;
 }  // namespace
 
 WorkerService::WorkerService(const GroupDescription& group, Engine& engine,
-                             StateBoard& board)
+                             StateBoard& board, WorkerMetrics& metrics)
     : group_(group),
       limits_{.vocab_size = group.vocab_size,
               .max_context_tokens = group.max_context_tokens},
       engine_(engine),
-      board_(board) {}
+      board_(board),
+      metrics_(metrics) {}
 
 grpc::ServerUnaryReactor* WorkerService::Describe(
     grpc::CallbackServerContext* context, const v1::DescribeRequest*,
@@ -44,7 +45,7 @@ grpc::ServerUnaryReactor* WorkerService::Describe(
 
 grpc::ServerWriteReactor<v1::RunResponse>* WorkerService::Run(
     grpc::CallbackServerContext* context, const v1::RunRequest* request) {
-  return RunCall::Start(*context, *request, limits_, engine_);
+  return RunCall::Start(*context, *request, limits_, engine_, metrics_);
 }
 
 grpc::ServerWriteReactor<v1::GroupState>* WorkerService::Watch(

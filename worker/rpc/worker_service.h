@@ -8,6 +8,7 @@
 #include "proto/lapidary/v1/worker.grpc.pb.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/state_board.h"
+#include "worker/metrics.h"
 #include "worker/rpc/group_description.h"
 #include "worker/rpc/run_request.h"
 
@@ -18,7 +19,7 @@ class WorkerService : public v1::Worker::CallbackService {
  public:
   // References must outlive the service.
   WorkerService(const GroupDescription& group, Engine& engine,
-                StateBoard& board);
+                StateBoard& board, WorkerMetrics& metrics);
 
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const v1::DescribeRequest* request,
@@ -38,6 +39,7 @@ class WorkerService : public v1::Worker::CallbackService {
   const RunLimits limits_;
   Engine& engine_;
   StateBoard& board_;
+  WorkerMetrics& metrics_;
 };
 
 }  // namespace lapidary

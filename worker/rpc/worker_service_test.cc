@@ -108,7 +108,8 @@ class WorkerServiceTest : public ::testing::Test {
                              .device = "script",
                              .global_page_bytes = 10,
                              .window_page_bytes = 20};
-    server_ = WorkerServer::Start(server_options_, *engine_, board_).value();
+    server_ = WorkerServer::Start(server_options_, *engine_, board_, metrics_)
+                  .value();
     channel_ = grpc::CreateChannel(server_->address(),
                                    grpc::InsecureChannelCredentials());
     stub_ = v1::Worker::NewStub(channel_);
@@ -212,6 +213,7 @@ TEST_F(WorkerServiceTest, RefusesABadRequestFieldByField) {
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_EQ(GetFieldViolations(status).front().field, "prompt_token_ids");
   EXPECT_EQ(GetRequestId(status), "from-metadata");
+  EXPECT_EQ(metrics_.finished_invalid.Value(), 1);
 }
 
 TEST_F(WorkerServiceTest, ReturnsTheRequestId) {
@@ -257,9 +259,16 @@ TEST_F(WorkerServiceTest, ADeadlineEndsTheCall) {
 }
 
 TEST_F(WorkerServiceTest, AReaderThatWaitsGetsEverythingLater) {
-  Call slow(*stub_, Request(1, 4000));
-  Call quick(*stub_, Request(1, 4000));
+  // A megabyte of log-probabilities, more than a stream holds on its way.
+  v1::RunRequest request = Request(/*prompt_tokens=*/1, /*max_tokens=*/4000);
+  request.mutable_sampling()->set_logprobs(20);
+  Call slow(*stub_, request);
+  Call quick(*stub_, request);
   EXPECT_OK(quick.Finish());
+  // The engine is done with both before the slow one has read anything.
+  engine_->Drain();
+  EXPECT_OK(engine_->Join());
+  EXPECT_EQ(metrics_.finished_length.Value(), 2);
   EXPECT_OK(slow.Finish());
   EXPECT_THAT(slow.tokens(), SizeIs(4000));
   EXPECT_EQ(slow.tokens(), quick.tokens());
@@ -342,7 +351,7 @@ TEST_F(WorkerServiceTest, HealthEndsWithTheDrain) {
 TEST_F(WorkerServiceTest, TwoServersDoNotShareAPort) {
   server_options_.listen = server_->address();
   EXPECT_THAT(
-      WorkerServer::Start(server_options_, *engine_, board_),
+      WorkerServer::Start(server_options_, *engine_, board_, metrics_),
       StatusIs(absl::StatusCode::kUnavailable, HasSubstr(server_->address())));
 }
 
