@@ -3,6 +3,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -335,6 +336,39 @@ TEST_F(EngineTest, CountsOutputOfAnEarlierRunForPenalties) {
   Reader* const reader = Start(std::move(request));
   reader->Finish();
   EXPECT_THAT(reader->tokens(), ElementsAre(0));
+}
+
+TEST_F(EngineTest, ServesManyThreadsThatComeAndGo) {
+  constexpr int kThreads = 4;
+  constexpr int kRequests = 40;  // A thread.
+  options_.scheduler.max_waiting = kThreads;
+  options_.cache.global_pages_per_rank = 16;
+  engine();
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([this, thread] {
+      for (int i = 0; i < kRequests; ++i) {
+        const int prompt_tokens = 1 + (i * 37 + thread * 11) % 300;
+        Reader reader(/*max_tokens=*/50);
+        ASSERT_OK(engine().Submit(Request(Count(0, prompt_tokens), 50),
+                                  reader.outbox()));
+        const bool leaves_early = i % 3 == 0;
+        if (leaves_early) {
+          reader.Read();
+          reader.outbox()->Cancel();
+        }
+        const absl::Status status = reader.Finish().status;
+        if (leaves_early && absl::IsCancelled(status)) continue;
+        EXPECT_OK(status);
+        EXPECT_EQ(reader.tokens(), Count(prompt_tokens, 50));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  engine().Drain();
+  EXPECT_OK(engine().Join());
+  EXPECT_EQ(board_.state().global_pages.used, 0);
+  EXPECT_EQ(board_.state().window_pages.used, 0);
 }
 
 TEST_F(EngineTest, CountsWhatItDoes) {
