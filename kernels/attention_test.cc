@@ -75,13 +75,15 @@ Attended AttendInFloat64(const Layer& layer, const History& history,
       layer.window == 0 ? 0 : std::max(0, position - layer.window + 1);
   std::vector<double> scores;
   double max = -std::numeric_limits<double>::infinity();
+  std::vector<double> q;
+  for (int c = 0; c < d; ++c) q.push_back(history.q.at(position, head * d + c));
   for (int k = begin; k <= position; ++k) {
     double score = 0;
-    for (int c = 0; c < d; ++c) {
-      score += history.q.at(position, head * d + c) *
-               KeyChannel(layer, history, k, kv_head, c);
-    }
-    if (!owned(k / kPageTokens)) {
+    if (owned(k / kPageTokens)) {
+      for (int c = 0; c < d; ++c) {
+        score += q[c] * KeyChannel(layer, history, k, kv_head, c);
+      }
+    } else {
       score = -std::numeric_limits<double>::infinity();
     }
     scores.push_back(score);
@@ -155,13 +157,11 @@ class PagedStore {
   }
 
  private:
-  static constexpr int kPages = 128;
+  static constexpr int kPages = 64;
 
   static Matrix Fill(DType dtype, int64_t size) {
     Matrix memory(dtype, 1, static_cast<int>(size));
-    for (int i = 0; i < size; ++i) {
-      memory.Set(0, i, std::numeric_limits<float>::quiet_NaN());
-    }
+    memory.FillNan();
     return memory;
   }
 
@@ -228,15 +228,9 @@ AttentionTest::Result AttentionTest::Attend(const Layer& layer,
                          .start = part.start,
                          .num_pages = NumPages(stored)});
     for (int t = part.start; t < end; ++t, ++row) {
-      for (int c = 0; c < q.cols(); ++c) {
-        q.Set(row, c, part.history->q.at(t, c));
-      }
-      for (int c = 0; c < keys.cols(); ++c) {
-        keys.Set(row, c, part.history->keys.at(t, c));
-      }
-      for (int c = 0; c < values.cols(); ++c) {
-        values.Set(row, c, part.history->values.at(t, c));
-      }
+      q.CopyRow(row, part.history->q, t);
+      keys.CopyRow(row, part.history->keys, t);
+      values.CopyRow(row, part.history->values, t);
     }
   }
   for (size_t i = 0; i < pages.size(); ++i) {
@@ -339,7 +333,7 @@ TEST_P(AttentionTest, AgreesWithFloat64OverSeveralPieces) {
        .key_half = 16,
        .window = 1500}};
   for (const Layer& layer : layers) {
-    History history = RandomHistory(layer, dtype(), 3000, 4);
+    History history = RandomHistory(layer, dtype(), 2200, 4);
     for (const int count : {1, 90}) {
       const int start = history.length() - count;
       const Result result =
@@ -361,14 +355,14 @@ TEST_P(AttentionTest, RowsDoNotDependOnChunksBatchThreadsOrWhereKeysLie) {
        .window = 100},
       {.heads = 8, .kv_heads = 1, .head_dim = 64, .key_half = 8, .window = 0}};
   for (const Layer& layer : layers) {
-    constexpr int kLength = 2200;
+    constexpr int kLength = 1100;
     History history = RandomHistory(layer, dtype(), kLength, 5);
     History other = RandomHistory(layer, dtype(), 300, 6);
     const Result whole =
         Attend(layer, {{.history = &history, .start = 0, .count = kLength}},
                StepKeys::kGiven);
-    for (const int chunk : {1, 2, 63, 64, 65, 200, 1000}) {
-      for (const int end : {70, 129, 1030, kLength}) {
+    for (const int chunk : {1, 63, 64, 65, 200, 1000}) {
+      for (const int end : {129, 1030, kLength}) {
         const int start = std::max(0, end - chunk);
         const Part part = {
             .history = &history, .start = start, .count = end - start};

@@ -6,16 +6,15 @@
 namespace lapidary {
 namespace {
 
-TEST(ProbesTest, MeasureOnEveryInstructionSet) {
-  for (const Isa isa : SupportedIsas()) {
-    const auto probes = NewProbes({.threads = 2, .isa = isa});
-    ASSERT_OK(probes);
-    // Far below and above what any machine does.
-    EXPECT_GT((*probes)->ReadBandwidth(), 1e6);
-    EXPECT_LT((*probes)->ReadBandwidth(), 1e14);
-    EXPECT_GT((*probes)->DotRate(), 1e6);
-    EXPECT_LT((*probes)->DotRate(), 1e16);
-  }
+TEST(ProbesTest, MeasurePlausibleRates) {
+  const auto probes = NewProbes({.threads = 2});
+  ASSERT_OK(probes);
+  const double bandwidth = (*probes)->ReadBandwidth();
+  EXPECT_GT(bandwidth, 1e6);
+  EXPECT_LT(bandwidth, 1e14);
+  const double rate = (*probes)->DotRate();
+  EXPECT_GT(rate, 1e6);
+  EXPECT_LT(rate, 1e16);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #ifndef KERNELS_TESTING_MATRIX_H_
 #define KERNELS_TESTING_MATRIX_H_
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -30,10 +30,11 @@ class Matrix {
   static Matrix Random(DType dtype, int rows, int cols, uint32_t seed,
                        float scale = 1.0f) {
     Matrix matrix(dtype, rows, cols);
-    std::mt19937 random(seed);
-    std::uniform_real_distribution<float> values(-scale, scale);
+    std::minstd_rand random(seed + 1);
     for (int r = 0; r < rows; ++r) {
-      for (int c = 0; c < cols; ++c) matrix.Set(r, c, values(random));
+      for (int c = 0; c < cols; ++c) {
+        matrix.Set(r, c, (static_cast<float>(random()) * 0x1p-30f - 1) * scale);
+      }
     }
     return matrix;
   }
@@ -65,6 +66,16 @@ class Matrix {
     }
   }
 
+  // Every element becomes NaN.
+  void FillNan() { std::fill(bytes_.begin(), bytes_.end(), '\xff'); }
+
+  // REQUIRES: the same dtype and columns.
+  void CopyRow(int r, const Matrix& from, int from_row) {
+    std::memcpy(bytes_.data() + Offset(r, 0),
+                from.bytes_.data() + from.Offset(from_row, 0),
+                int64_t{cols_} * SizeOf(dtype_));
+  }
+
   // Bit for bit.
   bool SameRow(int r, const Matrix& other, int other_row) const {
     return std::memcmp(bytes_.data() + Offset(r, 0),
@@ -91,9 +102,10 @@ class Weights {
  public:
   Weights(int rows, int cols, uint32_t seed, float scale = 1.0f)
       : rows_(rows), cols_(cols), row_major_(int64_t{rows} * cols) {
-    std::mt19937 random(seed);
-    std::uniform_real_distribution<float> values(-scale, scale);
-    for (Bf16& weight : row_major_) weight = ToBf16(values(random));
+    std::minstd_rand random(seed + 1);
+    for (Bf16& weight : row_major_) {
+      weight = ToBf16((static_cast<float>(random()) * 0x1p-30f - 1) * scale);
+    }
     packed_ = static_cast<Bf16*>(
         std::aligned_alloc(64, (row_major_.size() * sizeof(Bf16) + 63) & ~63));
     PackRows(row_major_.data(), rows, cols, packed_);
