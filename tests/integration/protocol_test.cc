@@ -51,9 +51,11 @@ class ProtocolTest : public ::testing::Test {
 Cluster* ProtocolTest::cluster_ = nullptr;
 
 TEST_F(ProtocolTest, IsHealthy) {
-  EXPECT_THAT(
-      CallRaw(cluster_->channel(), "/grpc.health.v1.Health/Check", kEmpty),
-      IsOkAndHolds(std::string(kServing)));
+  EXPECT_TRUE(Eventually(absl::Seconds(30), [] {
+    const auto health =
+        CallRaw(cluster_->channel(), "/grpc.health.v1.Health/Check", kEmpty);
+    return health.ok() && *health == kServing;
+  }));
 }
 
 TEST_F(ProtocolTest, ListsItsServices) {

@@ -75,7 +75,7 @@ TEST_F(RecallTest, FindsTheFactAtBothEnds) {
 TEST_F(RecallTest, ReportsProgressEverySecond) {
   const Reply reply =
       Ask(cluster_->stub(),
-          ChatRequest(absl::StrCat(DocumentWithFact(60000, 50), kQuestion)));
+          ChatRequest(absl::StrCat(DocumentWithFact(20000, 50), kQuestion)));
   ExpectTheAnswer(reply);
   ASSERT_FALSE(reply.progress.empty());
   // A second, and another one for a machine that is busy.
@@ -89,7 +89,7 @@ TEST_F(RecallTest, ReportsProgressEverySecond) {
 }
 
 TEST_F(RecallTest, AnswersAShortQuestionDuringALongPrefill) {
-  const std::string document = DocumentWithFact(60000, 50);
+  const std::string document = DocumentWithFact(20000, 50);
   Reply long_reply;
   std::thread asks([&] {
     long_reply =
