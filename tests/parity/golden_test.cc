@@ -60,15 +60,20 @@ TEST_P(GoldenTest, LogitsAndGreedyTokensMatch) {
 }
 
 // The residual stream after each layer; the stored last entry is normed.
-TEST_P(GoldenTest, HiddenStatesMatchLayerByLayer) {
-  if (compute_ == DType::kBf16) {
-    GTEST_SKIP() << "the reference stores no bf16 error of hidden states";
-  }
-  const ParityCase& parity_case = golden_.Case("text_200");
-  const StoredTensor* stored = golden_.reference().Find("text_200.hidden");
+class GoldenHiddenTest : public ::testing::TestWithParam<std::string> {};
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenHiddenTest,
+                         ::testing::Values("unified_mini", "unified_wide"));
+
+TEST_P(GoldenHiddenTest, MatchLayerByLayerInFp32) {
+  const GoldenModel& golden = GoldenModel::Get(GetParam());
+  const ParityCase& parity_case = golden.Case("text_200");
+  const StoredTensor* stored = golden.reference().Find("text_200.hidden");
   ASSERT_NE(stored, nullptr);
-  const int num_layers = run_.model->config().num_layers();
-  const int h = run_.model->config().hidden_size;
+  const GoldenRun run = golden.Start(
+      {.compute = DType::kF32, .max_step_tokens = 200, .max_tokens = 200});
+  const int num_layers = run.model->config().num_layers();
+  const int h = run.model->config().hidden_size;
   ASSERT_EQ(
       stored->shape,
       (std::vector<int64_t>{static_cast<int64_t>(parity_case.positions.size()),
@@ -90,9 +95,10 @@ TEST_P(GoldenTest, HiddenStatesMatchLayerByLayer) {
     }
   };
   SequenceDriver::Sequence sequence =
-      run_.driver->NewSequence(parity_case.tokens);
-  ASSERT_OK(run_.driver->Prefill(
-      sequence, kMaxTokens, {}, [](int, std::span<const float>) {}, compare));
+      run.driver->NewSequence(parity_case.tokens);
+  ASSERT_OK(run.driver->Prefill(
+      sequence, /*chunk=*/200, {}, [](int, std::span<const float>) {},
+      compare));
   for (int layer = 0; layer <= num_layers; ++layer) {
     EXPECT_LE(max_error[layer], 2e-3) << "entry " << layer;
     std::printf("entry %d: max %.2e\n", layer, max_error[layer]);
