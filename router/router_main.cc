@@ -1,6 +1,7 @@
 // The router: text with clients, tokens with groups.
 
 #include <cstdint>
+#include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -97,6 +98,8 @@ absl::Status ServeUntilSignal() {
 }  // namespace lapidary
 
 int main(int argc, char** argv) {
+  // What gRPC has to say comes as a Status too.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   lapidary::ParseCommandLine(
       "Serves Gemma 4 over gRPC: text in front of groups.\n"
       "  router_main --model DIR --groups HOST:PORT,HOST:PORT",

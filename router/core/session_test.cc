@@ -23,7 +23,13 @@ absl::Time At(int seconds) {
 
 class SessionTest : public ::testing::Test {
  protected:
-  void Start(Session::Request request) {
+  void Start(std::vector<std::string> stop_strings = {},
+             std::vector<TokenId> stop_tokens = {},
+             absl::Duration tokenize_time = absl::ZeroDuration()) {
+    Session::Request request;
+    request.stop_strings = std::move(stop_strings);
+    request.stop_tokens = std::move(stop_tokens);
+    request.tokenize_time = tokenize_time;
     request.arrival = At(0);
     session_ = std::make_unique<Session>(TestTokenizer(), std::move(request));
   }
@@ -50,7 +56,7 @@ class SessionTest : public ::testing::Test {
 };
 
 TEST_F(SessionTest, TurnsTokensIntoText) {
-  Start({});
+  Start();
   EXPECT_EQ(Push("The answer is 42."), "The answer is 42.");
   EXPECT_EQ(session_->finish(), std::nullopt);
   EXPECT_EQ(session_->End().text, "");
@@ -59,7 +65,7 @@ TEST_F(SessionTest, TurnsTokensIntoText) {
 
 TEST_F(SessionTest, EndsAtAStopTokenWithoutItsText) {
   const TokenId stop = *TestTokenizer().ControlToken("<turn|>");
-  Start({.stop_tokens = {stop}});
+  Start({}, {stop});
   EXPECT_EQ(Push("Yes.<turn|>and more"), "Yes.");
   EXPECT_EQ(session_->finish(), Session::Finish::kStopToken);
   EXPECT_EQ(session_->stop_token(), stop);
@@ -70,13 +76,13 @@ TEST_F(SessionTest, EndsAtAStopTokenWithoutItsText) {
 
 TEST_F(SessionTest, AnOrdinaryTokenCanBeAStopToken) {
   const std::vector<TokenId> tokens = Tokens("a b");
-  Start({.stop_tokens = {tokens.back()}});
+  Start({}, {tokens.back()});
   EXPECT_EQ(Push("a b"), "a");
   EXPECT_EQ(session_->finish(), Session::Finish::kStopToken);
 }
 
 TEST_F(SessionTest, EndsBeforeAStopString) {
-  Start({.stop_strings = {"\nUser:", "END"}});
+  Start({"\nUser:", "END"});
   EXPECT_EQ(Push("Fine.\nUser: what"), "Fine.");
   EXPECT_EQ(session_->finish(), Session::Finish::kStopString);
   EXPECT_EQ(session_->stop_string(), "\nUser:");
@@ -84,13 +90,13 @@ TEST_F(SessionTest, EndsBeforeAStopString) {
 }
 
 TEST_F(SessionTest, ShowsWhatOnlyLookedLikeAStopString) {
-  Start({.stop_strings = {"\n\nUser"}});
+  Start({"\n\nUser"});
   EXPECT_EQ(Push("Fine.\n"), "Fine.");
   EXPECT_EQ(session_->End().text, "\n");
 }
 
 TEST_F(SessionTest, KeepsThoughtsApart) {
-  Start({.stop_strings = {"hm"}});
+  Start({"hm"});
   EXPECT_EQ(Push("<|channel>thought\nhm, 6 * 7\n<channel|>42"), "42");
   EXPECT_EQ(thinking_, "hm, 6 * 7");
   EXPECT_GT(session_->thinking_tokens(), 3);
@@ -100,7 +106,7 @@ TEST_F(SessionTest, KeepsThoughtsApart) {
 
 TEST_F(SessionTest, TellsHowManyOfSeveralTokensCount) {
   const TokenId stop = *TestTokenizer().ControlToken("<turn|>");
-  Start({.stop_tokens = {stop}});
+  Start({}, {stop});
   const std::vector<TokenId> tokens = Tokens("Yes<turn|>no");
   const Session::Output output = session_->Push(tokens, At(1));
   EXPECT_EQ(output.text, "Yes");
@@ -109,7 +115,7 @@ TEST_F(SessionTest, TellsHowManyOfSeveralTokensCount) {
 }
 
 TEST_F(SessionTest, MeasuresTheParts) {
-  Start({.tokenize_time = absl::Seconds(1)});
+  Start({}, {}, absl::Seconds(1));
   const std::vector<TokenId> token = Tokens("a");
   session_->OnStarted(At(2));
   session_->OnPrefillStarted(At(4));
