@@ -53,6 +53,9 @@ RouterMetrics::RouterMetrics(Metrics& metrics)
                                          "Requests that wait for a group.")),
       waiting_tokens_(metrics.AddGauge("lapidary_router_waiting_tokens",
                                        "Prompt tokens that wait for a group.")),
+      queued_tokens_(metrics.AddGauge(
+          "lapidary_router_queued_tokens",
+          "Prompt tokens that the ready groups have still to prefill.")),
       tokenizing_requests_(
           metrics.AddGauge("lapidary_router_tokenize_queue_requests",
                            "Requests that wait to be tokenized.")) {
@@ -94,7 +97,13 @@ void RouterMetrics::SetLoad(const std::vector<Group>& groups,
   waiting_tokens_.Set(static_cast<double>(load.backlog.waiting_tokens));
   tokenizing_requests_.Set(tokenizing);
   std::array<int, 5> counts = {};
-  for (const Group& group : groups) ++counts[static_cast<size_t>(group.state)];
+  int64_t queued_tokens = 0;
+  for (const Group& group : groups) {
+    ++counts[static_cast<size_t>(group.state)];
+    if (group.state == GroupState::kReady)
+      queued_tokens += group.queued_tokens();
+  }
+  queued_tokens_.Set(static_cast<double>(queued_tokens));
   for (size_t i = 0; i < counts.size(); ++i)
     groups_by_state_[i]->Set(counts[i]);
 }

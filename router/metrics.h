@@ -46,6 +46,7 @@ class RouterMetrics {
   Gauge& running_requests_;
   Gauge& waiting_requests_;
   Gauge& waiting_tokens_;
+  Gauge& queued_tokens_;
   Gauge& tokenizing_requests_;
   std::array<Gauge*, 5> groups_by_state_;  // By GroupState.
 };
