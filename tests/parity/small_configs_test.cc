@@ -101,7 +101,7 @@ class SmallConfigsTest : public ::testing::TestWithParam<int> {
   std::string checkpoint_dir_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, SmallConfigsTest, ::testing::Range(1, 17));
+INSTANTIATE_TEST_SUITE_P(Seeds, SmallConfigsTest, ::testing::Range(1, 41));
 
 TEST_P(SmallConfigsTest, MatchesTheModelInDoubles) {
   SCOPED_TRACE(ConfigJson(config_));
