@@ -9,9 +9,10 @@
 namespace lapidary::cpu {
 namespace {
 
-// Query rows an item aims at: their results, kept in the second-level cache,
-// against the cost of loading a tile.
-constexpr int kItemRows = 96;
+// Values of the results of an item that are kept in the second-level cache, and
+// query rows an item aims at: the more, the less it costs to load a tile.
+constexpr int kItemValues = 48 * 1024;
+constexpr int kMaxItemRows = 256;
 // An item with fewer rows is computed in pieces.
 constexpr int kWholeItemRows = 32;
 // Memory for the states of pieces.
@@ -36,7 +37,8 @@ int Group(const AttendArgs& args) {
 }
 
 int TokensPerItem(const AttendArgs& args) {
-  return std::max(1, kItemRows / Group(args));
+  const int rows = std::min(kMaxItemRows, kItemValues / args.planes.head_dim);
+  return std::max(1, rows / Group(args));
 }
 
 // Every page that a query looks at must be there: kernels do not check.

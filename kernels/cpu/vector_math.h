@@ -10,7 +10,7 @@ namespace lapidary::cpu {
 //
 //   x = n ln 2 + r,  |r| <= ln 2 / 2,   e^x = 2^n (1 + r + r^2/2! + ... r^7/7!)
 template <class S>
-typename S::F Exp(typename S::F x) {
+[[gnu::always_inline]] inline typename S::F Exp(typename S::F x) {
   using F = typename S::F;
   using I = typename S::I;
   constexpr float kLowest = -87.0f;
