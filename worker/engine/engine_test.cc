@@ -63,8 +63,7 @@ class Reader {
 
   // Reads to the end.
   const Outbox::Finished& Finish() {
-    while (Read()) {
-    }
+    while (!finished_.has_value()) Read();
     return *finished_;
   }
 
@@ -344,12 +343,14 @@ TEST_F(EngineTest, ServesManyThreadsThatComeAndGo) {
   options_.scheduler.max_waiting = kThreads;
   options_.cache.global_pages_per_rank = 16;
   engine();
+  // They live as long as the engine runs.
+  std::vector<std::vector<std::unique_ptr<Reader>>> readers(kThreads);
   std::vector<std::thread> threads;
   for (int thread = 0; thread < kThreads; ++thread) {
-    threads.emplace_back([this, thread] {
+    threads.emplace_back([this, thread, &mine = readers[thread]] {
       for (int i = 0; i < kRequests; ++i) {
         const int prompt_tokens = 1 + (i * 37 + thread * 11) % 300;
-        Reader reader(/*max_tokens=*/50);
+        Reader& reader = *mine.emplace_back(std::make_unique<Reader>(50));
         ASSERT_OK(engine().Submit(Request(Count(0, prompt_tokens), 50),
                                   reader.outbox()));
         const bool leaves_early = i % 3 == 0;

@@ -51,7 +51,7 @@ class Outbox {
   };
 
   // `on_change` is called by the engine's thread, which waits for it: it should
-  // be short, and may call Take().
+  // be short, and may call Take().  It may be called once more after the end.
   Outbox(int max_tokens, std::function<void()> on_change);
 
   Outbox(const Outbox&) = delete;
