@@ -6,9 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
-#include "grpcpp/health_check_service_interface.h"
-#include "grpcpp/security/server_credentials.h"
-#include "grpcpp/server_builder.h"
 #include "router/rpc/discovery.h"
 #include "router/rpc/grpc_worker_client.h"
 
@@ -17,10 +14,6 @@ namespace {
 
 // gRPC closes what is left this long after a drain.
 constexpr absl::Duration kShutdownTimeout = absl::Milliseconds(200);
-
-int Milliseconds(absl::Duration duration) {
-  return static_cast<int>(absl::ToInt64Milliseconds(duration));
-}
 
 RouterCore::Options CoreOptions(const RouterOptions& options,
                                 const ServedModel& model,
@@ -88,7 +81,7 @@ Router::Router(const RouterOptions& options,
 Router::~Router() {
   if (dispatcher_ != nullptr) dispatcher_->set_on_tick(nullptr);
   if (server_ != nullptr) {
-    server_->Shutdown(absl::ToChronoTime(absl::Now() + kShutdownTimeout));
+    server_->Shutdown(kShutdownTimeout);
     calls_.WaitForNone(absl::InfiniteFuture());
   }
   pool_.reset();
@@ -97,7 +90,7 @@ Router::~Router() {
 
 void Router::Drain() {
   draining_ = true;
-  SetServing(false);
+  server_->SetServing(false);
   dispatcher_->Drain();
   LOG(INFO) << "drains: " << calls_.count() << " requests run";
   calls_.WaitForNone(absl::Now() + options_.drain_timeout);
@@ -113,33 +106,13 @@ absl::Status Router::Listen() {
                       .metrics = router_metrics_,
                       .clock = clock_,
                       .calls = calls_});
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(),
-                           &port);
-  builder.RegisterService(service_.get());
-  builder.SetMaxReceiveMessageSize(
-      static_cast<int>(options_.max_message_bytes));
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
-                             Milliseconds(options_.keepalive_interval));
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
-                             Milliseconds(options_.keepalive_timeout));
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  // Clients may ping as often as this.
-  builder.AddChannelArgument(
-      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-      Milliseconds(absl::Seconds(5)));
-  server_ = builder.BuildAndStart();
-  if (server_ == nullptr || port == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", options_.listen,
-                     ": the port is in use or the address is not ours"));
-  }
-  address_ = absl::StrCat(options_.listen.substr(0, options_.listen.rfind(':')),
-                          ":", port);
-  server_->GetHealthCheckService()->SetServingStatus(false);
+  ASSIGN_OR_RETURN(
+      server_,
+      RouterServer::Start({.listen = options_.listen,
+                           .max_message_bytes = options_.max_message_bytes,
+                           .keepalive_interval = options_.keepalive_interval,
+                           .keepalive_timeout = options_.keepalive_timeout},
+                          *service_));
   return absl::OkStatus();
 }
 
@@ -148,15 +121,7 @@ void Router::OnTick(const Dispatcher::Snapshot& snapshot) {
   const bool any_ready = std::any_of(
       snapshot.groups.begin(), snapshot.groups.end(),
       [](const Group& group) { return group.state == GroupState::kReady; });
-  SetServing(any_ready && !draining_);
-}
-
-void Router::SetServing(bool serving) {
-  if (serving_.exchange(serving) == serving) return;
-  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-  health->SetServingStatus(serving);
-  health->SetServingStatus(v1::Inference::service_full_name(), serving);
-  LOG(INFO) << "health: " << (serving ? "SERVING" : "NOT_SERVING");
+  server_->SetServing(any_ready && !draining_);
 }
 
 }  // namespace lapidary

@@ -17,11 +17,11 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/metrics.h"
-#include "grpcpp/server.h"
 #include "router/metrics.h"
 #include "router/router_options.h"
 #include "router/rpc/dispatcher.h"
 #include "router/rpc/inference_service.h"
+#include "router/rpc/router_server.h"
 #include "router/rpc/served_model.h"
 #include "router/rpc/tokenize_pool.h"
 #include "router/rpc/worker_client.h"
@@ -55,7 +55,7 @@ class Router {
   void Drain();
 
   // HOST:PORT that is listened on.
-  const std::string& address() const { return address_; }
+  const std::string& address() const { return server_->address(); }
   const std::string& metrics_address() const { return page_->address(); }
   const ServedModel& model() const { return *model_; }
 
@@ -65,7 +65,6 @@ class Router {
 
   absl::Status Listen();
   void OnTick(const Dispatcher::Snapshot& snapshot);
-  void SetServing(bool serving);
 
   const RouterOptions options_;
   const std::unique_ptr<const ServedModel> model_;
@@ -77,10 +76,8 @@ class Router {
   CallCounter calls_;
   std::unique_ptr<InferenceService> service_;
   std::unique_ptr<MetricsPage> page_;
-  std::string address_;
   std::atomic<bool> draining_ = false;
-  std::atomic<bool> serving_ = false;  // What the health service says.
-  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<RouterServer> server_;
 };
 
 }  // namespace lapidary
