@@ -14,8 +14,9 @@ includes() {
 }
 
 # grpcpp and generated protos stay at the edges: rpc/ folders, programs and the
-# one translation of errors.  The client, tests and tools are edges themselves.
-speaks_grpc='^(client|tests|tools)/|/rpc/|^common/grpc_status|_main\.cc$'
+# one translation of errors.  The client, the tools, tests/ and the tests of a
+# whole router or worker, which play its client, are edges themselves.
+speaks_grpc='^(client|tests|tools)/|/rpc/|^common/grpc_status|_main\.cc$|^(router|worker)/[^/]*_test\.cc$'
 speaks_cuda='^kernels/cuda/|^worker/parallel/nccl_collective'
 pure='^(worker/(cache|schedule)|router/(core|text))/|^worker/parallel/context_split'
 
@@ -52,7 +53,7 @@ check_table() {
       folder = owner($1)
       if (folder == "") next
       # Programs tie their component together and speak its protos.
-      if ($1 ~ /_main\.cc$/ && $2 ~ ("^(proto|" folder ")/")) next
+      if ($1 ~ /(_main|^(router|worker)\/[^\/]*_test)\.cc$/ && $2 ~ ("^(proto|" folder ")/")) next
       # Tests use what is made for tests.
       if ($1 ~ /(_test\.cc|_benchmark\.cc)$|\/testing\// && $2 ~ /(^|\/)testing\/|^tests\//) next
       if (!may(folder, $2)) print $1 " includes " $2 ": " folder "/ may not"
