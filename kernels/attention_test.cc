@@ -348,12 +348,12 @@ TEST_P(AttentionTest, AgreesWithFloat64OverSeveralPieces) {
 // Bit for bit.
 TEST_P(AttentionTest, RowsDoNotDependOnChunksBatchThreadsOrWhereKeysLie) {
   const Layer layers[] = {
-      {.heads = 8,
-       .kv_heads = 4,
+      {.heads = 4,
+       .kv_heads = 2,
        .head_dim = 32,
        .key_half = 16,
        .window = 100},
-      {.heads = 8, .kv_heads = 1, .head_dim = 64, .key_half = 8, .window = 0}};
+      {.heads = 4, .kv_heads = 1, .head_dim = 32, .key_half = 4, .window = 0}};
   for (const Layer& layer : layers) {
     constexpr int kLength = 1100;
     History history = RandomHistory(layer, dtype(), kLength, 5);
@@ -361,7 +361,7 @@ TEST_P(AttentionTest, RowsDoNotDependOnChunksBatchThreadsOrWhereKeysLie) {
     const Result whole =
         Attend(layer, {{.history = &history, .start = 0, .count = kLength}},
                StepKeys::kGiven);
-    for (const int chunk : {1, 63, 64, 65, 200, 1000}) {
+    for (const int chunk : {1, 63, 64, 65, 1000}) {
       for (const int end : {129, 1030, kLength}) {
         const int start = std::max(0, end - chunk);
         const Part part = {

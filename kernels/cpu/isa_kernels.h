@@ -93,7 +93,8 @@ struct IsaKernels {
   void (*finish_attend)(const AttendArgs& args, const AttendUnit& unit,
                         const AttendState& total);
 
-  // Probes: reads all of [data, data + bytes); does `steps` of kProbeFlops.
+  // Probes: reads all of [data, data + bytes), a multiple of 1024; computes
+  // `steps` times flops_per_dot_step.
   uint64_t (*read_memory)(const void* data, int64_t bytes);
   float (*dot_steps)(int64_t steps);
   int64_t flops_per_dot_step;

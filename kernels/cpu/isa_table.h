@@ -18,8 +18,7 @@
 
 namespace lapidary::cpu {
 
-// `BfDot` is how bf16 activations meet weights and stored keys: WeightDot for
-// weights and KeyDot for keys.
+// WeightDot and KeyDot are how bf16 activations meet weights and stored keys.
 template <class S, class WeightDot, class KeyDot>
 struct IsaTable {
   using BfX = typename WeightDot::X;

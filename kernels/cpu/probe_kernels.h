@@ -9,13 +9,12 @@
 
 namespace lapidary::cpu {
 
-// Reads all of [data, data + bytes), a multiple of 256 bytes, in four streams.
+// Reads all of [data, data + bytes), a multiple of 1024, in four streams.
 // The result depends on all that was read, so that nothing is left out.
 template <class S>
 uint64_t ReadMemory(const void* data, int64_t bytes) {
   constexpr int kStreams = 4;
-  constexpr int kWordsAStep =
-      64;  // Two cache lines more than prefetchers need.
+  constexpr int kWordsAStep = 64;
   typename S::U sums[kStreams] = {};
   const auto* words = static_cast<const uint32_t*>(data);
   const int64_t stream = bytes / 4 / kStreams;
