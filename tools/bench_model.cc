@@ -28,18 +28,19 @@ ABSL_FLAG(int, chunk, 512, "prompt tokens a step");
 namespace lapidary {
 namespace {
 
-constexpr char kUsage[] =
-    "measures prefill and decode speed of a model.\n\n"
-    "  bench_model --model DIR --prompt 512,8192 --decode 64 --depth 0,8192 "
-    "--batch 1,8 --threads N\n\n"
-    "JSON lines.  Each prompt is prefilled at each depth, each batch decodes "
-    "at "
-    "each depth.  Shares are of what the machine reached in the same run: "
-    "matmul_share and step_share of the rate of dot products, read_share of "
-    "the "
-    "bandwidth of reading.  What lies before the depth is filled with random "
-    "numbers, not computed.  tools/testdata/12b_layers.config.json makes, with "
-    "make_checkpoint, a model of six layers of the 12B's shapes.";
+constexpr char kUsage[] = R"(measures prefill and decode speed of a model.
+
+  bench_model --model DIR --prompt 512,8192 --decode 64 --depth 0,8192
+              --batch 1,8 --threads N
+
+JSON lines.  Each prompt is prefilled at each depth, each batch decodes at each
+depth.  Shares are of what the machine reached in the same run, between the
+steps: matmul_share and step_share of the rate of dot products, read_share of
+the bandwidth of reading.  What lies before the depth is filled with random
+numbers, not computed.
+
+tools/testdata/12b_layers.config.json makes, with make_checkpoint, a model of
+six layers of the 12B's shapes.)";
 
 // Errors: INVALID_ARGUMENT, naming the flag.
 absl::StatusOr<std::vector<int>> ParseNumbers(absl::string_view flag,
@@ -65,7 +66,11 @@ int Largest(const std::vector<int>& numbers, int at_least) {
 }
 
 // Rounds to four digits, which is more than a measurement is good for.
-double Short(double value) { return std::stod(absl::StrFormat("%.4g", value)); }
+double Short(double value) {
+  double rounded = value;
+  return absl::SimpleAtod(absl::StrFormat("%.4g", value), &rounded) ? rounded
+                                                                    : value;
+}
 
 void Print(const nlohmann::ordered_json& line) {
   std::puts(line.dump().c_str());

@@ -30,16 +30,17 @@ ABSL_FLAG(std::string, only, "", "run the case of this id alone");
 namespace lapidary {
 namespace {
 
-constexpr char kUsage[] =
-    "compares a model with stored reference logits.\n\n"
-    "  parity --model DIR --cases FILE --reference FILE --compute fp32\n\n"
-    "A line a case: largest and rms error against the stored logits, ratio to "
-    "the reference's own bf16 error, greedy tokens.  Exit code 1 if anything "
-    "is "
-    "out of bounds: in fp32 an error above 2e-3 (1e-2 beyond 16384 tokens) or "
-    "another greedy token where the margin is larger than that; in bf16 a "
-    "ratio "
-    "above 1.4, or 1.1 over all cases; 2 if it cannot run.";
+constexpr char kUsage[] = R"(compares a model with stored reference logits.
+
+  parity --model DIR --cases FILE --reference FILE --compute fp32
+
+A line a case: largest and rms error against the stored logits, ratio to the
+reference's own bf16 error, greedy tokens.
+
+Exit code 1 if anything is out of bounds: in fp32 an error above 2e-3 (1e-2
+beyond 16384 tokens), or another greedy token where the margin is larger than
+that; in bf16 a ratio above 1.4, or above 1.1 over all cases.  Exit code 2 if it
+cannot run.)";
 
 std::string FormatRatio(const LogitErrors& errors) {
   return errors.ratio().has_value() ? absl::StrFormat("%.3f", *errors.ratio())
@@ -70,6 +71,12 @@ void PrintCase(const ParityCase& parity_case, const ParityResult& result,
 }
 
 absl::StatusOr<std::vector<ParityCase>> SelectedCases() {
+  if (absl::GetFlag(FLAGS_cases).empty()) {
+    return absl::InvalidArgumentError("needs --cases FILE");
+  }
+  if (absl::GetFlag(FLAGS_reference).empty()) {
+    return absl::InvalidArgumentError("needs --reference FILE");
+  }
   ASSIGN_OR_RETURN(std::vector<ParityCase> cases,
                    ReadParityCases(absl::GetFlag(FLAGS_cases)));
   const std::string only = absl::GetFlag(FLAGS_only);
