@@ -8,7 +8,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "common/status_macros.h"
 #include "common/tokens.h"
 
 namespace lapidary {
@@ -40,8 +39,8 @@ absl::StatusOr<TokenId> Continuation(std::span<const TokenId> tokens,
     if (next && *next != *after) {
       return absl::FailedPreconditionError(absl::StrCat(
           "the last ", kRecallTokens,
-          " tokens of the question stand in the document several times and go "
-          "on differently; needs a question that stands there once"));
+          " tokens stand in the document several times and go on differently; "
+          "needs a line that goes on in one way"));
     }
     next = *after;
     ++it;
@@ -67,12 +66,18 @@ absl::StatusOr<std::string> RecallAnswer(const Tokenizer& tokenizer,
   }
   std::vector<TokenId> answer;
   while (answer.size() < kMaxAnswerTokens) {
-    ASSIGN_OR_RETURN(
-        const TokenId next,
-        Continuation(tokens, std::span(context).last(kRecallTokens)));
-    if (IsLineFeeds(tokenizer.TokenBytes(next))) break;
-    answer.push_back(next);
-    context.push_back(next);
+    const absl::StatusOr<TokenId> next =
+        Continuation(tokens, std::span(context).last(kRecallTokens));
+    if (!next.ok()) {
+      if (answer.empty()) return next.status();
+      return absl::Status(
+          next.status().code(),
+          absl::StrCat(next.status().message(), "; it is certain up to \"",
+                       question, tokenizer.Decode(answer), "\""));
+    }
+    if (IsLineFeeds(tokenizer.TokenBytes(*next))) break;
+    answer.push_back(*next);
+    context.push_back(*next);
   }
   if (answer.empty()) {
     return absl::NotFoundError(
