@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kBlockRows = PackedMatrix::kBlockRows;
 constexpr int kTaskBlocks = 4;  // 64 columns.
-constexpr int kTaskRows = 192;
+constexpr int kTaskRows = 512;
 // Columns of x whose weights, 64 wide, fit in the first-level cache.
 constexpr int kSliceCols = 128;
 // Up to here rows are read where they are.
