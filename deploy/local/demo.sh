@@ -22,7 +22,8 @@ demo.sh: serves a model on this machine and asks it about a long document.
   --context N       length of the request in tokens, 4096 to 262144 (16384)
   --depth PERCENT   where in the document the fact stands, 0 to 100 (50)
   --question TEXT   what to ask. The built-in model continues a line of the
-                    document: TEXT is the beginning of one, 7 tokens or more
+                    document: TEXT is the beginning of one, 7 tokens or more, such
+                    as "The contents of the NOTICE file are for informational"
   --model DIR       serve this Hugging Face directory instead; its answer is
                     shown and not checked
   --kv-memory SIZE  key/value memory of the worker, such as 4GiB
