@@ -5,7 +5,6 @@
 #include <fstream>
 #include <iostream>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/chat_session.h"
 #include "client/error_text.h"
@@ -32,13 +31,15 @@ absl::Status Answer(Connection& connection, const PrinterOptions& options,
   return status;
 }
 
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text << std::flush;
+  if (!file) return absl::InvalidArgumentError("cannot write " + path);
+  return absl::OkStatus();
+}
+
 absl::Status Save(const ChatSession& session) {
-  std::ofstream file(session.reply());
-  file << session.Transcript() << std::flush;
-  if (!file) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("cannot write ", session.reply()));
-  }
+  RETURN_IF_ERROR(WriteFile(session.reply(), session.Transcript()));
   std::cerr << "saved to " << session.reply() << std::endl;
   return absl::OkStatus();
 }
@@ -46,7 +47,8 @@ absl::Status Save(const ChatSession& session) {
 }  // namespace
 
 absl::Status RunGenerate(Connection& connection, const RequestOptions& options,
-                         const PrinterOptions& printer_options) {
+                         const PrinterOptions& printer_options,
+                         const std::string& output) {
   ASSIGN_OR_RETURN(const v1::GenerateRequest request, MakeRequest(options));
   GenerationPrinter printer(printer_options, absl::Now(), std::cout, std::cerr);
   const absl::Status status = connection.Generate(
@@ -54,7 +56,8 @@ absl::Status RunGenerate(Connection& connection, const RequestOptions& options,
         printer.Show(response, absl::Now());
       });
   printer.Finish();
-  return status;
+  RETURN_IF_ERROR(status);
+  return output.empty() ? absl::OkStatus() : WriteFile(output, printer.text());
 }
 
 absl::Status RunChat(Connection& connection, const RequestOptions& settings,

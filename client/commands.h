@@ -16,9 +16,11 @@ namespace lapidary {
 // Each returns when it is done; its errors are the router's or name what is
 // wrong with the options.  Answers go to stdout, all else to stderr.
 
-// Prints the continuation of a prompt.
+// Prints the continuation of a prompt, and writes it to the file `output`
+// unless that is empty.
 absl::Status RunGenerate(Connection& connection, const RequestOptions& request,
-                         const PrinterOptions& printer);
+                         const PrinterOptions& printer,
+                         const std::string& output);
 
 // Reads lines from stdin until /quit or its end, and answers them.  At a
 // terminal it prompts and outlives errors; else the first error ends it.

@@ -70,6 +70,8 @@ ABSL_FLAG(int32_t, priority, 0, "-10 to 10, higher is served first");
 ABSL_FLAG(bool, ignore_eos, false, "go on after the model's end of turn");
 ABSL_FLAG(bool, stream, isatty(STDOUT_FILENO) == 1,
           "print the output as it comes; default: if stdout is a terminal");
+ABSL_FLAG(std::string, output, "",
+          "generate: also write the answer to this file");
 ABSL_FLAG(bool, json, false,
           "JSON; with --stream one object a message, else one at the end");
 ABSL_FLAG(bool, progress, isatty(STDERR_FILENO) == 1,
@@ -185,7 +187,8 @@ absl::Status Run(const std::vector<std::string>& arguments,
   }
   ASSIGN_OR_RETURN(const RequestOptions request, RequestFromFlags());
   if (command == "generate") {
-    return RunGenerate(connection, request, PrinterFromFlags());
+    return RunGenerate(connection, request, PrinterFromFlags(),
+                       absl::GetFlag(FLAGS_output));
   }
   if (command == "chat") {
     return RunChat(connection, request, PrinterFromFlags());

@@ -160,8 +160,8 @@ ask() {
     fail "the router could not count the tokens; its log is in $run/router.log"
   say "Asking, after $tokens tokens of prompt: $question"
   lapidary generate --file "$run/document.txt" --prompt "$question" \
-    --max-tokens 64 --temperature 0 --stream --timings |
-    tee "$run/answer.txt" ||
+    --max-tokens 64 --temperature 0 --stream --timings \
+    --output "$run/answer.txt" ||
     fail "no answer; the logs are in $run"
 }
 
