@@ -1,8 +1,8 @@
 // A matrix product by all threads.
 //
-// Its unit of work is up to 512 rows times 64 columns of `out`, over all of K in
-// slices: the weights of a slice, 64 columns wide, stay in the first-level cache
-// while all rows pass by them.
+// Its unit of work is up to 512 rows times 64 columns of `out`, over all of K
+// in slices: the weights of a slice, 64 columns wide, stay in the first-level
+// cache while all rows pass by them.
 
 #ifndef KERNELS_CPU_MATMUL_H_
 #define KERNELS_CPU_MATMUL_H_
