@@ -109,18 +109,20 @@ class GrpcStream : public WorkerStream,
 
   void OnReadDone(bool ok) override {
     bool cancelled = false;
+    Message message;  // Cancel() reads into message_ while this is handled.
     {
       MutexLock lock(mutex_);
       cancelled = cancelled_;
       reading_ = ok && cancelled;
       ended_ = !ok;
+      if (ok && !cancelled) message.Swap(&message_);
     }
     if (!ok) {
       this->RemoveHold();
     } else if (cancelled) {
       this->StartRead(&message_);
     } else {
-      handler_.on_message(message_);
+      handler_.on_message(message);
     }
   }
 
