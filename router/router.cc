@@ -79,11 +79,7 @@ Router::Router(const RouterOptions& options,
               std::max<int64_t>(256 << 20, 4 * options.max_message_bytes)})) {}
 
 Router::~Router() {
-  if (dispatcher_ != nullptr) dispatcher_->set_on_tick(nullptr);
-  if (server_ != nullptr) {
-    server_->Shutdown(kShutdownTimeout);
-    calls_.WaitForNone(absl::InfiniteFuture());
-  }
+  Stop();
   pool_.reset();
   dispatcher_.reset();
 }
@@ -96,6 +92,13 @@ void Router::Drain() {
   calls_.WaitForNone(absl::Now() + options_.drain_timeout);
   if (const int left = calls_.count(); left > 0)
     LOG(WARNING) << left << " requests are cut off";
+}
+
+void Router::Stop() {
+  if (dispatcher_ != nullptr) dispatcher_->set_on_tick(nullptr);
+  if (server_ == nullptr) return;
+  server_->Shutdown(kShutdownTimeout);
+  calls_.WaitForNone(absl::InfiniteFuture());
 }
 
 absl::Status Router::Listen() {

@@ -44,7 +44,7 @@ class Router {
       const RouterOptions& options,
       std::vector<std::unique_ptr<WorkerClient>> clients);
 
-  // Ends at once what Drain() has not ended.
+  // Stops, and takes seconds to end the metrics page.
   ~Router();
 
   Router(const Router&) = delete;
@@ -53,6 +53,9 @@ class Router {
   // Takes no new requests and waits until those it has are done, for
   // options.drain_timeout at most.
   void Drain();
+
+  // Listens no more, and ends at once what Drain() has not ended.
+  void Stop();
 
   // HOST:PORT that is listened on.
   const std::string& address() const { return server_->address(); }

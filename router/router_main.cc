@@ -79,8 +79,9 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
 absl::Status ServeUntilSignal() {
   ShutdownWaiter shutdown;  // Before any thread.
   ASSIGN_OR_RETURN(const RouterOptions options, OptionsFromFlags());
-  ASSIGN_OR_RETURN(const std::unique_ptr<Router> router,
-                   Router::Start(options));
+  ASSIGN_OR_RETURN(std::unique_ptr<Router> owned, Router::Start(options));
+  // Left to the end of the process: the metrics page takes seconds to end.
+  Router* const router = owned.release();
   LOG(INFO) << "serves " << router->model().name << " at " << router->address()
             << ", metrics at http://" << router->metrics_address()
             << "/metrics";
@@ -91,6 +92,7 @@ absl::Status ServeUntilSignal() {
   }
   shutdown.Wait(absl::InfiniteDuration());
   router->Drain();
+  router->Stop();
   return absl::OkStatus();
 }
 
@@ -105,9 +107,8 @@ int main(int argc, char** argv) {
       "  router_main --model DIR --groups HOST:PORT,HOST:PORT",
       argc, argv);
   lapidary::StartLogging(argv[0]);
-  if (const absl::Status status = lapidary::ServeUntilSignal(); !status.ok()) {
-    std::cerr << "router: " << status.message() << "\n";
-    return 1;
-  }
-  return 0;
+  const absl::Status status = lapidary::ServeUntilSignal();
+  if (!status.ok()) std::cerr << "router: " << status.message() << std::endl;
+  // Crash-only: nothing is left that an orderly exit would save.
+  std::_Exit(status.ok() ? EXIT_SUCCESS : EXIT_FAILURE);
 }
