@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -121,6 +122,13 @@ void CheckStops(const v1::GenerateRequest& request, const ServedModel& model,
   }
 }
 
+// Enough of a caller's text to recognise it, on one line.
+std::string Quote(absl::string_view text) {
+  constexpr size_t kShownBytes = 40;
+  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, kShownBytes)),
+                      "\"");
+}
+
 void CheckMessage(const v1::Message& message, const std::string& path,
                   Violations& violations) {
   static constexpr absl::string_view kRoles[] = {"system", "developer", "user",
@@ -129,8 +137,8 @@ void CheckMessage(const v1::Message& message, const std::string& path,
       std::end(kRoles)) {
     violations.Add(path + ".role",
                    absl::StrCat("expected system, developer, user, assistant "
-                                "or tool, got \"",
-                                message.role(), "\""));
+                                "or tool, got ",
+                                Quote(message.role())));
   }
   if (message.content().empty() && message.tool_calls().empty()) {
     violations.Add(path + ".content",
@@ -155,8 +163,19 @@ void CheckMessage(const v1::Message& message, const std::string& path,
   }
 }
 
+// Text that cannot fit the context whatever it says, so that no memory goes
+// into tokenizing it.
+void CheckBytes(const std::string& field, size_t bytes,
+                const ServedModel& model, Violations& violations) {
+  if (static_cast<int64_t>(bytes) <= model.max_prompt_bytes) return;
+  violations.Add(
+      field, absl::StrCat("expected at most ", model.max_prompt_bytes,
+                          " bytes, the longest text of ",
+                          model.max_context_tokens, " tokens, got ", bytes));
+}
+
 void CheckConversation(const v1::Conversation& conversation,
-                       Violations& violations) {
+                       const ServedModel& model, Violations& violations) {
   if (conversation.messages().empty()) {
     violations.Add("conversation.messages",
                    "expected at least 1 message, got none");
@@ -167,6 +186,7 @@ void CheckConversation(const v1::Conversation& conversation,
                              conversation.messages_size(), kMaxMessages)) {
     return;
   }
+  CheckBytes("conversation", conversation.ByteSizeLong(), model, violations);
   for (int i = 0; i < conversation.messages_size() && !violations.full(); ++i) {
     CheckMessage(conversation.messages(i),
                  absl::StrCat("conversation.messages[", i, "]"), violations);
@@ -189,11 +209,12 @@ void CheckPrompt(const v1::GenerateRequest& request, const ServedModel& model,
                  Violations& violations) {
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kConversation:
-      CheckConversation(request.conversation(), violations);
+      CheckConversation(request.conversation(), model, violations);
       break;
     case v1::GenerateRequest::kText:
       if (request.text().text().empty())
         violations.Add("text.text", "expected at least 1 character, got none");
+      CheckBytes("text.text", request.text().text().size(), model, violations);
       break;
     case v1::GenerateRequest::kTokenIds:
       CheckTokenIds(request.token_ids(), model, violations);

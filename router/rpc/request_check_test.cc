@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -11,6 +12,7 @@ namespace lapidary {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
@@ -134,6 +136,25 @@ TEST_F(RequestCheckTest, LooksAtNoMoreThanItMust) {
   request_.mutable_text()->set_text("x");
   for (int i = 0; i < 65; ++i) request_.add_stop("");
   EXPECT_THAT(BadFields(), ElementsAre("stop"));
+}
+
+// It goes into the log, a line an event.
+TEST_F(RequestCheckTest, QuotesTheBeginningOfABadRoleOnOneLine) {
+  AddMessage(absl::StrCat("one\ntwo", std::string(10000, 'x')));
+  const std::string description =
+      CheckRequest(request_, model_).at(0).description;
+  EXPECT_THAT(description, HasSubstr("got \"one\\ntwoxx"));
+  EXPECT_LT(description.size(), 200u);
+}
+
+TEST_F(RequestCheckTest, RefusesATextThatCannotFitWhateverItSays) {
+  model_.max_prompt_bytes = 100;
+  request_.mutable_text()->set_text(std::string(100, 'x'));
+  EXPECT_THAT(BadFields(), IsEmpty());
+  request_.mutable_text()->set_text(std::string(101, 'x'));
+  EXPECT_THAT(BadFields(), ElementsAre("text.text"));
+  AddMessage("user").mutable_content(0)->set_text(std::string(101, 'x'));
+  EXPECT_THAT(BadFields(), ElementsAre("conversation"));
 }
 
 TEST_F(RequestCheckTest, BoundsPromptAndOutputTogether) {

@@ -135,6 +135,8 @@ absl::StatusOr<std::unique_ptr<const ServedModel>> ServedModel::Load(
   ApplyGenerationConfig(generation, *model);
   ASSIGN_OR_RETURN(model->tokenizer,
                    Tokenizer::Load(directory + "/tokenizer.json"));
+  model->max_prompt_bytes =
+      int64_t{model->max_context_tokens} * model->tokenizer->max_token_bytes();
   ASSIGN_OR_RETURN(model->digests, DigestModelFiles(directory));
   RETURN_IF_ERROR(CompareTemplate(directory, *model));
   RETURN_IF_ERROR(CheckTokens(*model));

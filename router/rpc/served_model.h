@@ -4,6 +4,8 @@
 #ifndef ROUTER_RPC_SERVED_MODEL_H_
 #define ROUTER_RPC_SERVED_MODEL_H_
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +31,8 @@ struct ServedModel {
   std::string model_type;
   int vocab_size = 0;
   int max_context_tokens = 0;
+  // A longer text has more than max_context_tokens.
+  int64_t max_prompt_bytes = std::numeric_limits<int64_t>::max();
   ModelDigests digests;
 
   std::unique_ptr<const Tokenizer> tokenizer;

@@ -30,6 +30,8 @@ TEST(ServedModelTest, ReadsADirectory) {
   EXPECT_EQ((*model)->model_type, "gemma4_unified");
   EXPECT_EQ((*model)->vocab_size, 8192);
   EXPECT_EQ((*model)->max_context_tokens, 262144);
+  // The longest token is 31 spaces, of which each may be written as "▁".
+  EXPECT_EQ((*model)->max_prompt_bytes, int64_t{262144} * 93);
   EXPECT_EQ((*model)->template_variant, TemplateVariant::kLarge);
   EXPECT_THAT((*model)->template_warning, IsEmpty());
   EXPECT_THAT((*model)->stop_tokens, Contains(106));

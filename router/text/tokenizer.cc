@@ -106,4 +106,6 @@ int Tokenizer::vocab_size() const {
   return static_cast<int>(tables_->bytes.size());
 }
 
+int Tokenizer::max_token_bytes() const { return tables_->max_token_bytes; }
+
 }  // namespace lapidary

@@ -96,6 +96,9 @@ class Tokenizer {
   // Ids are 0 to vocab_size() - 1.
   int vocab_size() const;
 
+  // A text of n bytes has at least n / max_token_bytes() tokens.
+  int max_token_bytes() const;
+
  private:
   explicit Tokenizer(std::unique_ptr<const TokenizerTables> tables);
 

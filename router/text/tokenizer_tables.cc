@@ -1,5 +1,6 @@
 #include "router/text/tokenizer_tables.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -114,6 +115,9 @@ class TablesBuilder {
       bytes[byte_tokens[byte]] = static_cast<char>(byte);
     }
     for (size_t id = 0; id < spellings_.size(); ++id) {
+      // A text may hold a space as the three bytes of "▁".
+      tables_.max_token_bytes = std::max(
+          tables_.max_token_bytes, static_cast<int>(spellings_[id].size()));
       switch (tables_.kinds[id]) {
         case TokenKind::kByte:
           tables_.bytes.Add(absl::string_view(&bytes[id], 1));

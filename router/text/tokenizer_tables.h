@@ -28,6 +28,7 @@ struct TokenizerTables {
   explicit TokenizerTables(size_t num_merges) : merges(num_merges) {}
 
   StringList bytes;              // By id: what the token stands for.
+  int max_token_bytes = 0;       // Of the text that one token may stand for.
   std::vector<TokenKind> kinds;  // By id.
 
   // By code point: the token of that character or kNoToken.  Characters beyond
