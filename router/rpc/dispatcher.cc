@@ -1,5 +1,7 @@
 #include "router/rpc/dispatcher.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 #include "glog/logging.h"
@@ -28,7 +30,10 @@ Dispatcher::Dispatcher(const RouterCore::Options& options,
       clients_(std::move(clients)) {
   CHECK_EQ(clients_.size(), addresses_.size());
   discovery_ = std::make_unique<Discovery>(Borrow(clients_), CoreEvents());
-  timer_ = std::thread([this] { TickUntilStopped(); });
+  timer_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "timer");
+    TickUntilStopped();
+  });
 }
 
 Dispatcher::~Dispatcher() {

@@ -1,5 +1,7 @@
 #include "router/rpc/tokenize_pool.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,7 +13,10 @@ TokenizePool::TokenizePool(const Options& options) : options_(options) {
   CHECK_GE(options.num_threads, 2);
   for (int i = 0; i < options.num_threads; ++i) {
     const Takes takes = i == 0 ? Takes::kShortJobs : Takes::kAllJobs;
-    threads_.emplace_back([this, takes] { WorkUntilClosed(takes); });
+    threads_.emplace_back([this, takes, i] {
+      pthread_setname_np(pthread_self(), absl::StrCat("tokenize-", i).c_str());
+      WorkUntilClosed(takes);
+    });
   }
 }
 
