@@ -18,6 +18,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/bounded_queue.h"
 #include "common/mutex.h"
@@ -86,8 +87,13 @@ class FakeStream : public WorkerStream,
 
   // Whether the router cancels it within `timeout`.
   bool WaitForCancel(absl::Duration timeout) {
+    const absl::Time deadline = absl::Now() + timeout;
     MutexLock lock(mutex_);
-    if (!cancelled_) changed_.WaitFor(mutex_, timeout);
+    for (absl::Duration left = timeout;
+         !cancelled_ && left > absl::ZeroDuration();
+         left = deadline - absl::Now()) {
+      changed_.WaitFor(mutex_, left);
+    }
     return cancelled_;
   }
 
