@@ -1,5 +1,8 @@
 #include "client/chat_session.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -40,6 +43,7 @@ ChatSession::Action ChatSession::Read(absl::string_view line) {
   if (absl::StartsWith(line, "/") && !absl::StartsWith(line, "//")) {
     return Command(absl::StripAsciiWhitespace(line));
   }
+  dropped_.clear();
   AddMessage("user", absl::StartsWith(line, "//") ? line.substr(1) : line);
   return Action::kAsk;
 }
@@ -63,6 +67,7 @@ ChatSession::Action ChatSession::Command(absl::string_view line) {
     return Show(on ? "thinking on\n" : "thinking off\n");
   }
   if (name == "/clear") {
+    dropped_.clear();
     const int keep = HasRole(conversation(), 0, "system") ? 1 : 0;
     while (conversation().messages_size() > keep) {
       conversation().mutable_messages()->RemoveLast();
@@ -79,6 +84,10 @@ ChatSession::Action ChatSession::Command(absl::string_view line) {
 }
 
 ChatSession::Action ChatSession::Retry() {
+  if (!dropped_.empty()) {
+    AddMessage("user", std::exchange(dropped_, ""));
+    return Action::kAsk;
+  }
   if (HasRole(conversation(), conversation().messages_size() - 1,
               "assistant")) {
     conversation().mutable_messages()->RemoveLast();
@@ -103,6 +112,7 @@ void ChatSession::AddAnswer(const std::string& text,
 
 void ChatSession::DropQuestion() {
   if (HasRole(conversation(), conversation().messages_size() - 1, "user")) {
+    dropped_ = conversation().messages().rbegin()->content(0).text();
     conversation().mutable_messages()->RemoveLast();
   }
 }

@@ -44,7 +44,8 @@ class ChatSession {
   // The model's answer to request().
   void AddAnswer(const std::string& text, const std::string& thinking);
 
-  // Forgets the last question: it failed or was cancelled.
+  // Takes the last question out of the conversation, because it failed or was
+  // cancelled; "/retry" asks it again.
   void DropQuestion();
 
   // The conversation as JSON lines {"role", "content"}.
@@ -61,6 +62,7 @@ class ChatSession {
 
   v1::GenerateRequest request_;
   std::string reply_;
+  std::string dropped_;  // The last question, if it was dropped.
 };
 
 }  // namespace lapidary

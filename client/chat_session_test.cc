@@ -70,6 +70,18 @@ TEST(ChatSessionTest, DropsAQuestionThatFailed) {
   EXPECT_THAT(Messages(session), IsEmpty());
 }
 
+// It used to forget the answer before, and to ask that question again.
+TEST(ChatSessionTest, RetryAsksAQuestionThatFailed) {
+  ChatSession session({}, "", false);
+  session.Read("One?");
+  session.AddAnswer("1", "");
+  session.Read("Two?");
+  session.DropQuestion();
+  EXPECT_EQ(session.Read("/retry"), Action::kAsk);
+  EXPECT_THAT(Messages(session),
+              ElementsAre("user: One?", "assistant: 1", "user: Two?"));
+}
+
 TEST(ChatSessionTest, ReplacesTheSystemMessage) {
   ChatSession session({}, "Be brief.", false);
   session.Read("One?");
