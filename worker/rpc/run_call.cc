@@ -73,14 +73,15 @@ std::string RequestIdOf(const grpc::CallbackServerContext& context,
 
 RunCall* RunCall::Start(grpc::CallbackServerContext& context,
                         const v1::RunRequest& request, const RunLimits& limits,
-                        Engine& engine, WorkerMetrics& metrics) {
+                        Engine& engine, WorkerMetrics& metrics,
+                        Ticker& ticker) {
   const std::shared_ptr<RunCall> call(new RunCall());
   call->self_ = call;
   call->request_id_ = RequestIdOf(context, request);
   context.AddTrailingMetadata(kRequestIdKey, call->request_id_);
   absl::StatusOr<EngineRequest> parsed = ParseRunRequest(request, limits);
   if (parsed.ok()) {
-    call->Submit(context, *std::move(parsed), engine);
+    call->Submit(context, *std::move(parsed), engine, ticker);
   } else {
     FinishedCounter(parsed.status(), Scheduler::Finish::kStop, metrics)
         .Increment();
@@ -90,7 +91,7 @@ RunCall* RunCall::Start(grpc::CallbackServerContext& context,
 }
 
 void RunCall::Submit(const grpc::CallbackServerContext& context,
-                     EngineRequest request, Engine& engine) {
+                     EngineRequest request, Engine& engine, Ticker& ticker) {
   request.id = request_id_;
   request.deadline = absl::FromChrono(context.deadline());
   with_logprobs_ = request.sampling.logprobs.has_value();
@@ -101,7 +102,7 @@ void RunCall::Submit(const grpc::CallbackServerContext& context,
   {
     MutexLock lock(mutex_);
     *last_progress_.mutable_progress() = ToMessage(Scheduler::Progress());
-    ticker_ = std::make_unique<Ticker>(kProgressPeriod, [weak] {
+    subscription_ = ticker.Subscribe([weak] {
       if (const std::shared_ptr<RunCall> call = weak.lock()) {
         call->RepeatProgress();
       }
@@ -141,7 +142,7 @@ void RunCall::OnDone() {
   const std::shared_ptr<RunCall> self = std::move(self_);
   if (outbox_ != nullptr) outbox_->Cancel();
   MutexLock lock(mutex_);
-  ticker_.reset();
+  subscription_.reset();
 }
 
 void RunCall::Advance() {

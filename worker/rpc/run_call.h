@@ -10,7 +10,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "common/mutex.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
@@ -33,15 +32,14 @@ namespace lapidary {
 class RunCall : public grpc::ServerWriteReactor<v1::RunResponse>,
                 public std::enable_shared_from_this<RunCall> {
  public:
-  // A request hears of its progress at least this often before its first token.
-  static constexpr absl::Duration kProgressPeriod = absl::Seconds(1);
   // Tokens of one message at most.
   static constexpr int kMessageTokens = 1024;
 
-  // Checks `request`, submits it and returns the reactor of its call.
+  // Checks `request`, submits it and returns the reactor of its call.  Before
+  // its first token, progress is repeated whenever `ticker` calls.
   static RunCall* Start(grpc::CallbackServerContext& context,
                         const v1::RunRequest& request, const RunLimits& limits,
-                        Engine& engine, WorkerMetrics& metrics);
+                        Engine& engine, WorkerMetrics& metrics, Ticker& ticker);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -51,7 +49,7 @@ class RunCall : public grpc::ServerWriteReactor<v1::RunResponse>,
   RunCall() = default;
 
   void Submit(const grpc::CallbackServerContext& context, EngineRequest request,
-              Engine& engine);
+              Engine& engine, Ticker& ticker);
   void Refuse(const absl::Status& status);
   // Starts a write, or ends the call, if it is time to.
   void Advance();
@@ -66,7 +64,7 @@ class RunCall : public grpc::ServerWriteReactor<v1::RunResponse>,
   std::shared_ptr<Outbox> outbox_;  // With the engine; null if refused.
 
   Mutex mutex_;
-  std::unique_ptr<Ticker> ticker_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Ticker::Subscription> subscription_ ABSL_GUARDED_BY(mutex_);
   std::deque<v1::RunResponse> unsent_ ABSL_GUARDED_BY(mutex_);
   v1::RunResponse last_progress_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> status_ ABSL_GUARDED_BY(mutex_);  // At the end.

@@ -1,52 +1,59 @@
 #include "worker/rpc/ticker.h"
 
-#include <utility>
+#include <pthread.h>
 
-#include "absl/base/thread_annotations.h"
+#include <utility>
+#include <vector>
+
 #include "absl/time/clock.h"
-#include "common/mutex.h"
-#include "grpcpp/alarm.h"
+#include "glog/logging.h"
 
 namespace lapidary {
 
-class Ticker::Alarm : public std::enable_shared_from_this<Alarm> {
- public:
-  Alarm(absl::Duration period, std::function<void()> tick)
-      : period_(period), tick_(std::move(tick)) {}
-
-  void Set() {
-    MutexLock lock(mutex_);
-    if (stopped_) return;
-    // A new one each time: the old one may be what is calling.
-    timer_ = std::make_unique<grpc::Alarm>();
-    timer_->Set(absl::ToChronoTime(absl::Now() + period_),
-                [self = shared_from_this()](bool expired) {
-                  if (!expired) return;
-                  self->tick_();
-                  self->Set();
-                });
-  }
-
-  void Stop() {
-    MutexLock lock(mutex_);
-    stopped_ = true;
-    timer_.reset();  // Calls back with `expired` false, on another thread.
-  }
-
- private:
-  const absl::Duration period_;
-  const std::function<void()> tick_;
-
-  Mutex mutex_;
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
-  std::unique_ptr<grpc::Alarm> timer_ ABSL_GUARDED_BY(mutex_);
-};
-
-Ticker::Ticker(absl::Duration period, std::function<void()> tick)
-    : alarm_(std::make_shared<Alarm>(period, std::move(tick))) {
-  alarm_->Set();
+Ticker::Ticker(absl::Duration period)
+    : period_(period), thread_([this] { Run(); }) {
+  pthread_setname_np(thread_.native_handle(), "ticker");
 }
 
-Ticker::~Ticker() { alarm_->Stop(); }
+Ticker::~Ticker() {
+  {
+    MutexLock lock(mutex_);
+    CHECK(ticks_.empty());
+    stopped_ = true;
+    stop_requested_.SignalAll();
+  }
+  thread_.join();
+}
+
+std::unique_ptr<Ticker::Subscription> Ticker::Subscribe(
+    std::function<void()> tick) {
+  MutexLock lock(mutex_);
+  const int64_t id = next_id_++;
+  ticks_[id] = std::make_shared<const std::function<void()>>(std::move(tick));
+  return std::unique_ptr<Subscription>(new Subscription(*this, id));
+}
+
+Ticker::Subscription::~Subscription() {
+  MutexLock lock(ticker_.mutex_);
+  ticker_.ticks_.erase(id_);
+}
+
+void Ticker::Run() {
+  std::vector<std::shared_ptr<const std::function<void()>>> round;
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      const absl::Time next = absl::Now() + period_;
+      while (!stopped_ && absl::Now() < next) {
+        stop_requested_.WaitFor(mutex_, next - absl::Now());
+      }
+      if (stopped_) return;
+      for (const auto& [id, tick] : ticks_) round.push_back(tick);
+    }
+    // Without the lock: a subscriber may end its subscription.
+    for (const auto& tick : round) (*tick)();
+    round.clear();
+  }
+}
 
 }  // namespace lapidary

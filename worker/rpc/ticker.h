@@ -1,30 +1,71 @@
-// Something done again and again, on gRPC's threads.
+// Things done again and again, on one thread.
 
 #ifndef WORKER_RPC_TICKER_H_
 #define WORKER_RPC_TICKER_H_
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <thread>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
+#include "common/mutex.h"
 
 namespace lapidary {
 
-// Calls a function every `period`.  Thread-safe.
+// Calls its subscribers every `period`, one after the other, so they must not
+// wait.  An alarm of gRPC would not do: one that is late when it is set may
+// call back on the thread that sets it, under the locks that it holds.
+//
+// Thread-safe.
 class Ticker {
  public:
-  // `tick` is called for the first time after one period.
-  Ticker(absl::Duration period, std::function<void()> tick);
-  // A call that has begun may still run afterwards.
+  explicit Ticker(absl::Duration period);
+  // Joins the thread.
+  // REQUIRES: there are no subscriptions.
   ~Ticker();
 
   Ticker(const Ticker&) = delete;
   Ticker& operator=(const Ticker&) = delete;
 
+  // Ends the calls on destruction, which does not wait: a call that has begun
+  // may still run.
+  class Subscription {
+   public:
+    ~Subscription();
+
+    Subscription(const Subscription&) = delete;
+    Subscription& operator=(const Subscription&) = delete;
+
+   private:
+    friend class Ticker;
+    Subscription(Ticker& ticker, int64_t id) : ticker_(ticker), id_(id) {}
+
+    Ticker& ticker_;
+    const int64_t id_;
+  };
+
+  // `tick` is called for the first time within one period, never on the
+  // caller's thread.
+  [[nodiscard]] std::unique_ptr<Subscription> Subscribe(
+      std::function<void()> tick);
+
  private:
-  class Alarm;
-  // Shared with the timer that is under way.
-  const std::shared_ptr<Alarm> alarm_;
+  void Run();
+
+  const absl::Duration period_;
+
+  Mutex mutex_;
+  CondVar stop_requested_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t next_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Shared with the round of calls that is under way.
+  std::map<int64_t, std::shared_ptr<const std::function<void()>>> ticks_
+      ABSL_GUARDED_BY(mutex_);
+
+  std::thread thread_;  // Last: it uses all the others.
 };
 
 }  // namespace lapidary

@@ -1,35 +1,68 @@
 #include "worker/rpc/ticker.h"
 
-#include <atomic>
 #include <future>
 #include <memory>
 
 #include "absl/time/time.h"
+#include "common/mutex.h"
 #include "gtest/gtest.h"
 
 namespace lapidary {
 namespace {
 
 TEST(TickerTest, CallsAgainAndAgain) {
-  std::atomic<int> num_calls = 0;
+  int num_calls = 0;
   std::promise<void> third;
-  const Ticker ticker(absl::Milliseconds(5), [&] {
+  Ticker ticker(absl::Milliseconds(1));
+  const auto subscription = ticker.Subscribe([&] {
     if (++num_calls == 3) third.set_value();
   });
   third.get_future().wait();
 }
 
-TEST(TickerTest, MayEndFromItsOwnCall) {
+TEST(TickerTest, CallsEachSubscriber) {
+  std::promise<void> first;
+  std::promise<void> second;
+  Ticker ticker(absl::Milliseconds(1));
+  const auto call_once = [](std::promise<void>& called) {
+    return [&called, done = false]() mutable {
+      if (!done) called.set_value();
+      done = true;
+    };
+  };
+  const auto one = ticker.Subscribe(call_once(first));
+  const auto two = ticker.Subscribe(call_once(second));
+  first.get_future().wait();
+  second.get_future().wait();
+}
+
+TEST(TickerTest, ASubscriptionMayEndInItsOwnCall) {
+  Mutex mutex;
   std::promise<void> called;
-  std::unique_ptr<Ticker> ticker;
-  std::promise<void> constructed;
-  ticker = std::make_unique<Ticker>(absl::Milliseconds(1), [&] {
-    constructed.get_future().wait();
-    ticker.reset();
-    called.set_value();
-  });
-  constructed.set_value();
+  std::unique_ptr<Ticker::Subscription> subscription;
+  Ticker ticker(absl::Milliseconds(1));
+  {
+    MutexLock lock(mutex);
+    subscription = ticker.Subscribe([&] {
+      MutexLock lock(mutex);
+      subscription.reset();
+      called.set_value();
+    });
+  }
   called.get_future().wait();
+}
+
+// A late alarm once called back on the thread that set it, which held a lock
+// that the call took too, and the process stood still.
+TEST(TickerTest, NeverCallsOnTheSubscribersThread) {
+  Mutex mutex;
+  Ticker ticker(absl::Nanoseconds(1));
+  for (int i = 0; i < 1000; ++i) {
+    std::unique_ptr<Ticker::Subscription> subscription;
+    MutexLock lock(mutex);
+    subscription = ticker.Subscribe([&] { MutexLock lock(mutex); });
+    subscription.reset();
+  }
 }
 
 }  // namespace

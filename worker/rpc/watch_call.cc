@@ -6,21 +6,22 @@
 
 namespace lapidary {
 
-WatchCall* WatchCall::Start(const GroupDescription& group, StateBoard& board) {
+WatchCall* WatchCall::Start(const GroupDescription& group, StateBoard& board,
+                            Ticker& ticker) {
   const std::shared_ptr<WatchCall> call(new WatchCall(group, board));
   call->self_ = call;
-  call->Listen();
+  call->Listen(ticker);
   call->Advance();
   return call.get();
 }
 
-void WatchCall::Listen() {
+void WatchCall::Listen(Ticker& ticker) {
   const auto send_state = [weak = weak_from_this()] {
     if (const std::shared_ptr<WatchCall> call = weak.lock()) call->SendState();
   };
   listener_ = board_.AddListener(send_state);
   MutexLock lock(mutex_);
-  ticker_ = std::make_unique<Ticker>(kPeriod, send_state);
+  subscription_ = ticker.Subscribe(send_state);
 }
 
 void WatchCall::OnWriteDone(bool ok) {
@@ -44,7 +45,7 @@ void WatchCall::OnDone() {
   const std::shared_ptr<WatchCall> self = std::move(self_);
   board_.RemoveListener(listener_);
   MutexLock lock(mutex_);
-  ticker_.reset();
+  subscription_.reset();
 }
 
 void WatchCall::SendState() {

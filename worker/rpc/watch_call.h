@@ -7,7 +7,6 @@
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/time/time.h"
 #include "common/mutex.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/worker.pb.h"
@@ -17,7 +16,7 @@
 
 namespace lapidary {
 
-// Sends the state when the board calls and every kPeriod; changes during a
+// Sends the state when the board or the ticker calls; changes during a
 // write become one message after it.  Ends when the engine has stopped.
 //
 // Owned by itself until OnDone(); board and ticker call it through weak
@@ -25,10 +24,9 @@ namespace lapidary {
 class WatchCall : public grpc::ServerWriteReactor<v1::GroupState>,
                   public std::enable_shared_from_this<WatchCall> {
  public:
-  static constexpr absl::Duration kPeriod = absl::Seconds(1);
-
   // References must outlive the call.
-  static WatchCall* Start(const GroupDescription& group, StateBoard& board);
+  static WatchCall* Start(const GroupDescription& group, StateBoard& board,
+                          Ticker& ticker);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -38,7 +36,7 @@ class WatchCall : public grpc::ServerWriteReactor<v1::GroupState>,
   WatchCall(const GroupDescription& group, StateBoard& board)
       : group_(group), board_(board) {}
 
-  void Listen();
+  void Listen(Ticker& ticker);
   void SendState();
   void Advance();
   v1::GroupState ToMessage(const EngineState& state)
@@ -50,7 +48,7 @@ class WatchCall : public grpc::ServerWriteReactor<v1::GroupState>,
   StateBoard::ListenerId listener_ = 0;
 
   Mutex mutex_;
-  std::unique_ptr<Ticker> ticker_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Ticker::Subscription> subscription_ ABSL_GUARDED_BY(mutex_);
   uint64_t num_sent_ ABSL_GUARDED_BY(mutex_) = 0;
   bool changed_ ABSL_GUARDED_BY(mutex_) = true;  // Since the last message.
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -45,12 +45,13 @@ grpc::ServerUnaryReactor* WorkerService::Describe(
 
 grpc::ServerWriteReactor<v1::RunResponse>* WorkerService::Run(
     grpc::CallbackServerContext* context, const v1::RunRequest* request) {
-  return RunCall::Start(*context, *request, limits_, engine_, metrics_);
+  return RunCall::Start(*context, *request, limits_, engine_, metrics_,
+                        ticker_);
 }
 
 grpc::ServerWriteReactor<v1::GroupState>* WorkerService::Watch(
     grpc::CallbackServerContext*, const v1::WatchRequest*) {
-  return WatchCall::Start(group_, board_);
+  return WatchCall::Start(group_, board_, ticker_);
 }
 
 grpc::ServerUnaryReactor* WorkerService::Drain(

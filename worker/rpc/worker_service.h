@@ -3,6 +3,7 @@
 #ifndef WORKER_RPC_WORKER_SERVICE_H_
 #define WORKER_RPC_WORKER_SERVICE_H_
 
+#include "absl/time/time.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/worker.grpc.pb.h"
@@ -11,12 +12,16 @@
 #include "worker/metrics.h"
 #include "worker/rpc/group_description.h"
 #include "worker/rpc/run_request.h"
+#include "worker/rpc/ticker.h"
 
 namespace lapidary {
 
 // Thread-safe.  Its threads are gRPC's: they wait for nothing.
 class WorkerService : public v1::Worker::CallbackService {
  public:
+  // Callers hear of progress and of the group's state at least this often.
+  static constexpr absl::Duration kTickPeriod = absl::Seconds(1);
+
   // References must outlive the service.
   WorkerService(const GroupDescription& group, Engine& engine,
                 StateBoard& board, WorkerMetrics& metrics);
@@ -40,6 +45,7 @@ class WorkerService : public v1::Worker::CallbackService {
   Engine& engine_;
   StateBoard& board_;
   WorkerMetrics& metrics_;
+  Ticker ticker_{kTickPeriod};
 };
 
 }  // namespace lapidary
