@@ -41,11 +41,14 @@ absl::Status RouterOptions::Validate() const {
       CheckRange("max-message-bytes", max_message_bytes, 1 << 10,
                  (int64_t{1} << 31) - 1),
       CheckPositive("max-wait-for-group", max_wait_for_group),
-      CheckPositive("keepalive-interval", keepalive_interval),
       CheckPositive("keepalive-timeout", keepalive_timeout),
   };
   for (const absl::Status& check : checks) {
     if (!check.ok()) return check;
+  }
+  if (keepalive_interval < absl::Seconds(5)) {
+    return OutOfRange("keepalive-interval", "a duration of at least 5s",
+                      absl::FormatDuration(keepalive_interval));
   }
   if (drain_timeout < absl::ZeroDuration()) {
     return OutOfRange("drain-timeout", "a duration of at least 0",

@@ -36,6 +36,7 @@ struct RouterOptions {
   // The largest request.
   int64_t max_message_bytes = 64 << 20;
   // Pings to clients and groups, so that idle proxies do not cut long prefills.
+  // At least 5 s: groups end connections that ping more often.
   absl::Duration keepalive_interval = absl::Seconds(20);
   absl::Duration keepalive_timeout = absl::Seconds(10);
 

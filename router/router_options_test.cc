@@ -39,6 +39,10 @@ TEST(RouterOptionsTest, NamesTheFlagThatIsOutOfRange) {
   options.max_wait_for_group = absl::ZeroDuration();
   EXPECT_THAT(options.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
                                            HasSubstr("--max-wait-for-group")));
+  options = Valid();
+  options.keepalive_interval = absl::Seconds(4);
+  EXPECT_THAT(options.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("--keepalive-interval")));
 }
 
 }  // namespace
