@@ -217,6 +217,9 @@ void Engine::HandleEvents(absl::Time now) {
         break;
       case Scheduler::Event::Kind::kPreempted:
         request.Preempt(metrics_);
+        // It waits again; before its first token the caller hears of it.
+        request.SetProgress(scheduler_.progress(event.sequence));
+        changed_.push_back(request.outbox());
         break;
       case Scheduler::Event::Kind::kFinished:
         End(event.sequence,
