@@ -46,7 +46,9 @@ namespace lapidary {
 class Scheduler {
  public:
   struct Options {
-    int max_step_tokens = 512;  // Tokens a step, decode and prefill together.
+    // Tokens a step, decode and prefill together.  With 1, prefills wait while
+    // streams run.
+    int max_step_tokens = 512;
     // Running at once; also the most logit rows of a step.
     int max_sequences = 64;
     int max_waiting = 1024;  // Requests that wait; more are refused.
