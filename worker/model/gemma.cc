@@ -1,7 +1,9 @@
 #include "worker/model/gemma.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
@@ -34,6 +36,7 @@ class Gemma::Impl {
 
  private:
   void Prepare(const StepPlan& plan);
+  void LookUpSoftTokensAsPad(std::span<const TokenId> tokens);
   absl::Status TransformerLayer(int l);
   absl::Status Attention(int l);
   void AttendGlobal(const KvPlanes& planes, const AttentionTensors& t);
@@ -53,12 +56,13 @@ class Gemma::Impl {
   const std::unique_ptr<Workspace> workspace_;
   Workspace& ws_;
   StepBatch batch_;
+  std::vector<TokenId> embedded_;  // The step's tokens, as they are looked up.
 };
 
 absl::StatusOr<Tensor> Gemma::Impl::Forward(const StepPlan& plan,
                                             const Observer& observer) {
   Prepare(plan);
-  backend_.Embed(weights_.embedding, plan.tokens, config_.embed_scale,
+  backend_.Embed(weights_.embedding, embedded_, config_.embed_scale,
                  ws_.residual);
   RETURN_IF_ERROR(Observe(observer, 0, ws_.residual));
   for (int l = 0; l < config_.num_layers(); ++l) {
@@ -81,12 +85,21 @@ void Gemma::Impl::Prepare(const StepPlan& plan) {
   CHECK_LE(num_logit_rows, options_.max_logit_rows);
   ws_.SetRows(num_tokens, num_logit_rows);
   batch_.Reset(plan);
+  LookUpSoftTokensAsPad(plan.tokens);
   for (const LayerType type : {LayerType::kWindow, LayerType::kGlobal}) {
     const RopeTable& rope = ws_.rope(type);
     if (rope.num_angles == 0) continue;  // No layer is of this type.
     backend_.RopeAngles(batch_.positions(),
                         config_.rope(type).inverse_frequencies, rope.cos,
                         rope.sin);
+  }
+}
+
+void Gemma::Impl::LookUpSoftTokensAsPad(std::span<const TokenId> tokens) {
+  embedded_.assign(tokens.begin(), tokens.end());
+  for (const TokenId id : config_.soft_token_ids) {
+    std::replace(embedded_.begin(), embedded_.end(), id,
+                 TokenId{config_.pad_token_id});
   }
 }
 

@@ -358,6 +358,15 @@ absl::Status ReadTokens(const JsonFields& root, const JsonFields& text,
       root.Find("tie_word_embeddings") != nullptr ? root : text;
   ASSIGN_OR_RETURN(config.tied_embeddings,
                    tie.Bool("tie_word_embeddings", true));
+  ASSIGN_OR_RETURN(config.pad_token_id, text.Int("pad_token_id", 0, ids));
+  if (config.model_type != "gemma4_unified") return absl::OkStatus();
+  // An id beyond a small vocabulary is one that never occurs.
+  for (const auto& [key, published] : {std::pair("image_token_id", 258880),
+                                       std::pair("audio_token_id", 258881),
+                                       std::pair("video_token_id", 258884)}) {
+    ASSIGN_OR_RETURN(const int id, root.Int(key, published, {.min = 0}));
+    config.soft_token_ids.push_back(id);
+  }
   return absl::OkStatus();
 }
 

@@ -46,6 +46,10 @@ struct GemmaConfig {
   Rope global_rope;
   std::vector<LayerConfig> layers;
   std::vector<int> eos_token_ids;
+  // Ids that stand for image, audio and video.  Where no media replaces them,
+  // they are embedded as `pad_token_id`, as the reference does.
+  std::vector<int> soft_token_ids;
+  int pad_token_id = 0;
   bool tied_embeddings = true;  // The head may be missing: it is the embedding.
 
   int num_layers() const { return static_cast<int>(layers.size()); }

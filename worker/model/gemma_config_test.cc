@@ -57,6 +57,8 @@ TEST(GemmaConfigTest, ReadsPerLayerConfig) {
   EXPECT_EQ(config->logit_softcap, 30.0f);
   EXPECT_EQ(config->rms_norm_epsilon, 1e-6f);
   EXPECT_THAT(config->eos_token_ids, ElementsAre(1, 106, 50));
+  EXPECT_THAT(config->soft_token_ids, ElementsAre(8187, 8188, 8191));
+  EXPECT_EQ(config->pad_token_id, 0);
   ASSERT_EQ(config->num_layers(), 12);
   const LayerConfig& window = config->layers[4];
   EXPECT_EQ(window.type, LayerType::kWindow);
@@ -100,6 +102,7 @@ TEST(GemmaConfigTest, ReadsAFlatTextConfig) {
   EXPECT_EQ(config->model_type, "gemma4_unified_text");
   EXPECT_EQ(config->hidden_size, 192);
   EXPECT_THAT(config->eos_token_ids, ElementsAre(1));
+  EXPECT_TRUE(config->soft_token_ids.empty());
 }
 
 TEST(GemmaConfigTest, MissingKeysMeanTheFamilysDefaults) {

@@ -168,6 +168,20 @@ TEST_F(GemmaTest, ReturnsTheLogitsOfTheRowsAskedFor) {
   EXPECT_EQ(Row(two, 1), last);
 }
 
+// The reference looks an image token up as padding where no image replaces it;
+// a greedy text after 262,136 tokens goes another way where it does not.
+TEST_F(GemmaTest, LooksSoftTokensUpAsPad) {
+  config_.soft_token_ids = {3};
+  config_.pad_token_id = 9;
+  const auto gemma = NewGemma(alone_);
+  StepPlan plan = Prefill(4, {2});
+  const std::vector<float> soft = Row((*gemma)->Forward(plan).value(), 0);
+  plan.tokens[2] = 9;
+  EXPECT_EQ(Row((*gemma)->Forward(plan).value(), 0), soft);
+  plan.tokens[2] = 4;
+  EXPECT_NE(Row((*gemma)->Forward(plan).value(), 0), soft);
+}
+
 TEST_F(GemmaTest, AStepMayWantNoLogits) {
   const auto gemma = NewGemma(alone_);
   ASSERT_OK(gemma);
