@@ -208,7 +208,12 @@ void SchedulerPropertyTest::Step() {
   const StepPlan& plan = scheduler_.Plan(now_, events);
   Take(events);
   ASSERT_EQ(plan.empty(), live_.empty());
-  ASSERT_THAT(DecodeStepPlan(EncodeStepPlan(plan)), IsOkAndHolds(plan));
+  const PlanLimits limits = {
+      .vocab_size = 1 << 20,
+      .global_pages = GetParam().cache.global_pages_per_rank,
+      .window_pages = GetParam().cache.window_pages,
+      .max_step_tokens = GetParam().scheduler.max_step_tokens};
+  ASSERT_THAT(DecodeStepPlan(EncodeStepPlan(plan), limits), IsOkAndHolds(plan));
   ASSERT_LE(static_cast<int>(plan.tokens.size()),
             GetParam().scheduler.max_step_tokens);
   ASSERT_LE(static_cast<int>(plan.sequences.size()),

@@ -11,12 +11,13 @@
 namespace lapidary {
 namespace {
 
-// plan      = magic:u32 layout:u32 step:i64 counts tokens global window rows
+// plan      = magic:u32 layout:u32 step:i64 planned_nanoseconds:i64
+//             replica_tokens:i32 counts tokens global window rows range_ends
 // counts    = sequences:u32 tokens:u32 global_pages:u32 window_pages:u32
-//             logit_rows:u32
+//             logit_rows:u32 range_ends:u32
 // the rest  = SequenceStep fields in their order (id:i64, others i32), then the
 //             vectors as i32
-constexpr uint32_t kMagic = 0x3150534c;  // "LSP1"
+constexpr uint32_t kMagic = 0x3250534c;  // "LSP2"
 constexpr size_t kSequenceBytes = sizeof(int64_t) + 8 * sizeof(int32_t);
 
 class Writer {
@@ -74,17 +75,18 @@ struct Counts {
   uint32_t global_pages = 0;
   uint32_t window_pages = 0;
   uint32_t logit_rows = 0;
+  uint32_t range_ends = 0;
 
-  // What follows them.  Fits: five 32-bit counts of at most 40 bytes.
+  // What follows them.  Fits: six 32-bit counts of at most 40 bytes.
   uint64_t num_bytes() const {
     return uint64_t{sequences} * kSequenceBytes +
-           sizeof(int32_t) *
-               (uint64_t{tokens} + global_pages + window_pages + logit_rows);
+           sizeof(int32_t) * (uint64_t{tokens} + global_pages + window_pages +
+                              logit_rows + range_ends);
   }
 };
 
 constexpr size_t kHeaderBytes =
-    2 * sizeof(uint32_t) + sizeof(int64_t) + sizeof(Counts);
+    3 * sizeof(uint32_t) + 2 * sizeof(int64_t) + sizeof(Counts);
 
 SequenceStep GetSequence(Reader& reader) {
   SequenceStep step;
@@ -152,29 +154,67 @@ absl::Status CheckSequence(const StepPlan& plan, const SequenceStep& step,
   return absl::OkStatus();
 }
 
-absl::Status CheckIds(const StepPlan& plan) {
-  for (const TokenId token : plan.tokens) {
-    if (token < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("step plan: token %d is negative", token));
-    }
-  }
-  for (const PageId page : plan.global_pages) {
-    if (page < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("step plan: global page %d is negative", page));
-    }
-  }
-  for (const PageId page : plan.window_pages) {
-    if (page < kNoPage) {
+absl::Status CheckIds(const char* what, std::span<const int32_t> ids, int first,
+                      int end) {
+  for (const int32_t id : ids) {
+    if (id < first || id >= end) {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "step plan: window page %d is below %d", page, kNoPage));
+          "step plan: needs %s from %d to %d, has %d", what, first, end, id));
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status Check(const StepPlan& plan) {
+absl::Status CheckHeadSplit(const StepPlan& plan, const PlanLimits& limits) {
+  const auto num_tokens = static_cast<int64_t>(plan.tokens.size());
+  if (num_tokens > limits.max_step_tokens || !plan.range_ends.empty() ||
+      plan.replica_tokens != kNoReplica) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "step plan: needs at most %d tokens, no ranges and no replica under "
+        "head split, has %d tokens, %d ranges, replica %d",
+        limits.max_step_tokens, num_tokens, plan.range_ends.size(),
+        plan.replica_tokens));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenSplit(const StepPlan& plan, const PlanLimits& limits) {
+  if (plan.sequences.size() != 1 ||
+      static_cast<int>(plan.range_ends.size()) != limits.num_ranks) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "step plan: needs one sequence and %d ranges, has %d and %d",
+        limits.num_ranks, plan.sequences.size(), plan.range_ends.size()));
+  }
+  const SequenceStep& step = plan.sequences.front();
+  const int end = step.start + step.num_tokens;
+  int begin = step.start;
+  for (const int range_end : plan.range_ends) {
+    if (range_end < begin || range_end > end ||
+        range_end - begin > limits.max_range_tokens) {
+      return Malformed(
+          step,
+          absl::StrFormat("range [%d, %d) of at most %d, the round ends "
+                          "at %d",
+                          begin, range_end, limits.max_range_tokens, end));
+    }
+    begin = range_end;
+  }
+  if (begin != end) {
+    return Malformed(
+        step, absl::StrFormat("ranges end at %d, the round at %d", begin, end));
+  }
+  const int replica = plan.replica_tokens;
+  if (replica != kNoReplica &&
+      (replica < 0 || replica > step.start ||
+       (end + kPageTokens - 1) / kPageTokens > limits.replica_pages)) {
+    return Malformed(
+        step, absl::StrFormat("replica of %d tokens, round [%d, %d), %d pages",
+                              replica, step.start, end, limits.replica_pages));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Check(const StepPlan& plan, const PlanLimits& limits) {
   int64_t next_token = 0;
   for (const SequenceStep& step : plan.sequences) {
     const absl::Status status = CheckSequence(plan, step, next_token);
@@ -195,7 +235,15 @@ absl::Status Check(const StepPlan& plan) {
     }
     last = row;
   }
-  return CheckIds(plan);
+  absl::Status status = plan.layout == Layout::kHeadSplit
+                            ? CheckHeadSplit(plan, limits)
+                            : CheckTokenSplit(plan, limits);
+  status.Update(CheckIds("tokens", plan.tokens, 0, limits.vocab_size));
+  status.Update(
+      CheckIds("global pages", plan.global_pages, 0, limits.global_pages));
+  status.Update(CheckIds("window pages", plan.window_pages, kNoPage,
+                         limits.window_pages));
+  return status;
 }
 
 }  // namespace
@@ -208,6 +256,9 @@ void StepPlan::Clear() {
   global_pages.clear();
   window_pages.clear();
   logit_rows.clear();
+  range_ends.clear();
+  replica_tokens = kNoReplica;
+  planned_time = absl::ZeroDuration();
 }
 
 std::string EncodeStepPlan(const StepPlan& plan) {
@@ -216,14 +267,17 @@ std::string EncodeStepPlan(const StepPlan& plan) {
       .tokens = static_cast<uint32_t>(plan.tokens.size()),
       .global_pages = static_cast<uint32_t>(plan.global_pages.size()),
       .window_pages = static_cast<uint32_t>(plan.window_pages.size()),
-      .logit_rows = static_cast<uint32_t>(plan.logit_rows.size())};
+      .logit_rows = static_cast<uint32_t>(plan.logit_rows.size()),
+      .range_ends = static_cast<uint32_t>(plan.range_ends.size())};
   Writer writer(kHeaderBytes + counts.num_bytes());
   writer.Put(kMagic);
   writer.Put(static_cast<uint32_t>(plan.layout));
   writer.Put(plan.step);
+  writer.Put(absl::ToInt64Nanoseconds(plan.planned_time));
+  writer.Put(plan.replica_tokens);
   for (const uint32_t count :
        {counts.sequences, counts.tokens, counts.global_pages,
-        counts.window_pages, counts.logit_rows}) {
+        counts.window_pages, counts.logit_rows, counts.range_ends}) {
     writer.Put(count);
   }
   for (const SequenceStep& step : plan.sequences) {
@@ -239,10 +293,12 @@ std::string EncodeStepPlan(const StepPlan& plan) {
   writer.PutAll(plan.global_pages);
   writer.PutAll(plan.window_pages);
   writer.PutAll(plan.logit_rows);
+  writer.PutAll(plan.range_ends);
   return std::move(writer).Finish();
 }
 
-absl::StatusOr<StepPlan> DecodeStepPlan(absl::string_view bytes) {
+absl::StatusOr<StepPlan> DecodeStepPlan(absl::string_view bytes,
+                                        const PlanLimits& limits) {
   if (bytes.size() < kHeaderBytes) {
     return absl::InvalidArgumentError(
         absl::StrFormat("step plan: needs a header of %d bytes, has %d",
@@ -259,10 +315,12 @@ absl::StatusOr<StepPlan> DecodeStepPlan(absl::string_view bytes) {
   StepPlan plan;
   plan.layout = static_cast<Layout>(layout);
   plan.step = reader.Get<int64_t>();
+  plan.planned_time = absl::Nanoseconds(reader.Get<int64_t>());
+  plan.replica_tokens = reader.Get<int32_t>();
   Counts counts;
   for (uint32_t* count :
        {&counts.sequences, &counts.tokens, &counts.global_pages,
-        &counts.window_pages, &counts.logit_rows}) {
+        &counts.window_pages, &counts.logit_rows, &counts.range_ends}) {
     *count = reader.Get<uint32_t>();
   }
   if (reader.num_left() != counts.num_bytes()) {
@@ -278,7 +336,8 @@ absl::StatusOr<StepPlan> DecodeStepPlan(absl::string_view bytes) {
   reader.GetAll(counts.global_pages, plan.global_pages);
   reader.GetAll(counts.window_pages, plan.window_pages);
   reader.GetAll(counts.logit_rows, plan.logit_rows);
-  const absl::Status status = Check(plan);
+  reader.GetAll(counts.range_ends, plan.range_ends);
+  const absl::Status status = Check(plan, limits);
   if (!status.ok()) return status;
   return plan;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "common/tokens.h"
 
 namespace lapidary {
@@ -18,7 +19,14 @@ namespace lapidary {
 using SequenceId = int64_t;
 
 // How the ranks of a group share a step (architecture: "two layouts").
+//
+// Head split: every rank computes all tokens with its share of the heads.
+// Token split: the step is a round, a range of positions of one sequence, and
+// every rank computes its share of them with all heads.
 enum class Layout : uint8_t { kHeadSplit, kTokenSplit };
+
+// StepPlan::replica_tokens of a round that uses no replica.
+inline constexpr int kNoReplica = -1;
 
 // One sequence's part of a step: positions [start, start + num_tokens).
 // Ranges are indices into the flat vectors of the StepPlan.
@@ -49,6 +57,16 @@ struct StepPlan {
   // Rows (indices into `tokens`) whose logits are wanted, ascending.
   std::vector<int> logit_rows;
 
+  // Token split: rank r computes positions [range_ends[r - 1], range_ends[r]),
+  // rank 0 those from the start on.  One end a rank, ascending.
+  std::vector<int> range_ends;
+  // Token split: the positions from 0 on whose latents each rank's replica
+  // holds before the step; it holds all up to the round's end afterwards.
+  int replica_tokens = kNoReplica;
+
+  // What the step is expected to take; the watchdog allows a multiple of it.
+  absl::Duration planned_time = absl::ZeroDuration();
+
   bool empty() const { return sequences.empty(); }
   // Empties all vectors and keeps their memory.
   void Clear();
@@ -56,11 +74,24 @@ struct StepPlan {
   bool operator==(const StepPlan&) const = default;
 };
 
+// What a rank can run: ids and sizes are below these.
+struct PlanLimits {
+  int num_ranks = 1;
+  int vocab_size = 0;
+  int global_pages = 0;  // Of each rank.
+  int window_pages = 0;
+  int max_step_tokens = 0;   // Under head split.
+  int max_range_tokens = 0;  // Of a rank under token split; 0: none.
+  int replica_pages = 0;
+};
+
 // Little-endian bytes, for the broadcast to the ranks.
 std::string EncodeStepPlan(const StepPlan& plan);
 
-// Errors: INVALID_ARGUMENT if the bytes are cut short, or ranges do not fit.
-absl::StatusOr<StepPlan> DecodeStepPlan(absl::string_view bytes);
+// Errors: INVALID_ARGUMENT if the bytes are cut short, ranges do not fit, or
+// the plan is beyond `limits`.
+absl::StatusOr<StepPlan> DecodeStepPlan(absl::string_view bytes,
+                                        const PlanLimits& limits);
 
 }  // namespace lapidary
 

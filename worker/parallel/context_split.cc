@@ -1,0 +1,146 @@
+#include "worker/parallel/context_split.h"
+
+#include <algorithm>
+
+#include "common/tokens.h"
+#include "glog/logging.h"
+
+namespace lapidary {
+namespace {
+
+// The first page border after `position`.
+int NextBorder(int position) {
+  return (position / kPageTokens + 1) * kPageTokens;
+}
+
+// The largest page border at or before `position`.
+int BorderBefore(int position) { return position / kPageTokens * kPageTokens; }
+
+// Where a range from `begin` ends that costs about `target`, at a page border
+// or at `end`.
+int EndAtCost(int begin, int end, double target, const TokenCost& cost) {
+  int range_end = begin;
+  while (range_end < end) {
+    const int next = std::min(end, NextBorder(range_end));
+    const double with = cost.Of({begin, next});
+    if (with > target && range_end > begin) {
+      // The nearer of the two borders.
+      const double without = cost.Of({begin, range_end});
+      return with - target < target - without ? next : range_end;
+    }
+    range_end = next;
+    if (with >= target) break;
+  }
+  return range_end;
+}
+
+}  // namespace
+
+PositionRange Intersect(PositionRange a, PositionRange b) {
+  const int begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
+double TokenCost::Of(PositionRange range) const {
+  const double size = range.size();
+  return size * (fixed + per_position * (range.begin + (size - 1) / 2));
+}
+
+std::vector<int> SplitRound(PositionRange round, int num_ranks,
+                            const TokenCost& cost, int max_range_tokens) {
+  CHECK_GT(num_ranks, 0);
+  CHECK_EQ(max_range_tokens % kPageTokens, 0);
+  std::vector<int> ends;
+  int begin = round.begin;
+  for (int ranks_left = num_ranks; ranks_left > 0; --ranks_left) {
+    const double target = cost.Of({begin, round.end}) / ranks_left;
+    int end = EndAtCost(begin, round.end, target, cost);
+    // Long enough that the others can cover the rest, short enough for memory.
+    const int64_t others = int64_t{ranks_left - 1} * max_range_tokens;
+    const auto shortest =
+        static_cast<int>(std::max<int64_t>(begin, round.end - others));
+    if (end < shortest) {
+      end = std::min(round.end, BorderBefore(shortest + kPageTokens - 1));
+    }
+    const int64_t longest = int64_t{begin} + max_range_tokens;
+    if (end > longest) end = BorderBefore(static_cast<int>(longest));
+    ends.push_back(end);
+    begin = end;
+  }
+  CHECK_EQ(begin, round.end)
+      << "ranges of " << max_range_tokens
+      << " tokens do not cover the round from " << round.begin;
+  return ends;
+}
+
+double Balance(int start, std::span<const int> range_ends,
+               const TokenCost& cost) {
+  double most = 0;
+  int begin = start;
+  for (const int end : range_ends) {
+    most = std::max(most, cost.Of({begin, end}));
+    begin = end;
+  }
+  const double all = cost.Of({start, begin});
+  return all > 0 ? most * static_cast<double>(range_ends.size()) / all : 1;
+}
+
+RoundSplit::RoundSplit(int start, std::span<const int> range_ends, int window)
+    : window_(window), round_{start, start} {
+  for (const int end : range_ends) {
+    CHECK_GE(end, round_.end);
+    ranges_.push_back({round_.end, end});
+    round_.end = end;
+  }
+}
+
+PositionRange RoundSplit::halo(int rank) const {
+  const PositionRange& range = ranges_[rank];
+  if (range.empty()) return {range.begin, range.begin};
+  return {std::max(0, range.begin - (window_ - 1)), range.begin};
+}
+
+PositionRange RoundSplit::tail() const {
+  return {std::max(round_.begin, round_.end - (window_ - 1)), round_.end};
+}
+
+int RoundSplit::RankOf(int position) const {
+  CHECK(position >= round_.begin && position < round_.end);
+  const auto holder =
+      std::find_if(ranges_.begin(), ranges_.end(),
+                   [&](const PositionRange& r) { return position < r.end; });
+  return static_cast<int>(holder - ranges_.begin());
+}
+
+Travel ChooseTravel(int64_t context, int64_t num_tokens,
+                    const GlobalShape& shape) {
+  const int64_t stored = shape.head_dim + 2 * shape.key_half;
+  const int64_t keys =
+      context * shape.kv_heads * stored * shape.activation_bytes;
+  const int64_t queries =
+      num_tokens * shape.num_heads *
+      (int64_t{shape.head_dim} * (shape.activation_bytes + 4) + 4);
+  return keys < queries ? Travel::kKeys : Travel::kQueries;
+}
+
+int64_t AllReduceBytes(int64_t num_tokens, int hidden_size,
+                       int activation_bytes, int num_ranks) {
+  return 2 * num_tokens * hidden_size * activation_bytes * (num_ranks - 1) /
+         num_ranks;
+}
+
+int64_t QueriesTravelBytes(int64_t num_tokens, const GlobalShape& shape,
+                           int num_ranks) {
+  return num_tokens * shape.num_heads *
+         (int64_t{shape.head_dim} * (shape.activation_bytes + 4) + 4) *
+         (num_ranks - 1) / num_ranks;
+}
+
+int64_t KeysTravelBytes(int64_t context, const GlobalShape& shape,
+                        int num_ranks) {
+  const int64_t stored = shape.head_dim + 2 * shape.key_half;
+  return context * shape.kv_heads * stored * shape.activation_bytes *
+         (num_ranks - 1) / num_ranks;
+}
+
+}  // namespace lapidary

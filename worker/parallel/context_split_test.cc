@@ -1,0 +1,137 @@
+#include "worker/parallel/context_split.h"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "common/tokens.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace lapidary {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(SplitRoundTest, GivesEqualPagesWhereAllTokensCostTheSame) {
+  EXPECT_THAT(SplitRound({0, 1024}, 4, {}, 512),
+              ElementsAre(256, 512, 768, 1024));
+}
+
+TEST(SplitRoundTest, GivesLaterRanksFewerTokensOfAGrowingContext) {
+  const TokenCost cost = {.fixed = 0, .per_position = 1};
+  const std::vector<int> ends = SplitRound({0, 65536}, 4, cost, 65536);
+  // Equal areas under a line: ends at sqrt(1/4), sqrt(2/4), sqrt(3/4).
+  EXPECT_NEAR(ends[0], 32768, kPageTokens);
+  EXPECT_NEAR(ends[1], 46341, kPageTokens);
+  EXPECT_NEAR(ends[2], 56756, kPageTokens);
+  EXPECT_EQ(ends[3], 65536);
+  EXPECT_LT(Balance(0, ends, cost), 1.01);
+}
+
+TEST(SplitRoundTest, KeepsToTheLongestRange) {
+  const TokenCost cost = {.fixed = 0, .per_position = 1};
+  EXPECT_THAT(SplitRound({0, 1024}, 4, cost, 256),
+              ElementsAre(256, 512, 768, 1024));
+}
+
+TEST(SplitRoundTest, LeavesRanksWithoutTokensWherePagesAreFew) {
+  EXPECT_THAT(SplitRound({0, 100}, 4, {}, 64), ElementsAre(64, 100, 100, 100));
+}
+
+TEST(SplitRoundTest, MayBeginAndEndInsideAPage) {
+  EXPECT_THAT(SplitRound({100, 260}, 2, {}, 128), ElementsAre(192, 260));
+}
+
+// Any round: ranges are page-aligned, cover it, and keep to their bound.
+TEST(SplitRoundTest, CoversAnyRound) {
+  std::minstd_rand random(1);
+  for (int run = 0; run < 5000; ++run) {
+    const int num_ranks = 1 + random() % 8;
+    const int max_range = (1 + random() % 20) * kPageTokens;
+    const int begin =
+        random() % 3 == 0 ? random() % 5000 : random() % 80 * kPageTokens;
+    const int room = num_ranks * max_range - begin % kPageTokens;
+    const int end = begin + 1 + random() % std::max(1, room);
+    const TokenCost cost = {.fixed = random() % 2 * 1.0,
+                            .per_position = random() % 100 / 1e3 + 1e-6};
+    const std::vector<int> ends =
+        SplitRound({begin, end}, num_ranks, cost, max_range);
+    ASSERT_EQ(static_cast<int>(ends.size()), num_ranks);
+    int at = begin;
+    for (const int range_end : ends) {
+      ASSERT_GE(range_end, at);
+      ASSERT_LE(range_end - at, max_range);
+      ASSERT_TRUE(range_end % kPageTokens == 0 || range_end == end);
+      at = range_end;
+    }
+    ASSERT_EQ(at, end);
+    ASSERT_GE(Balance(begin, ends, cost), 0.999);
+  }
+}
+
+TEST(RoundSplitTest, GivesARankTheWindowBeforeItsRange) {
+  const std::vector<int> ends = {320, 384, 512};
+  const RoundSplit split(256, ends, /*window=*/100);
+  EXPECT_EQ(split.range(0), (PositionRange{256, 320}));
+  EXPECT_EQ(split.halo(0), (PositionRange{157, 256}));
+  EXPECT_EQ(split.halo(1), (PositionRange{221, 320}));
+  EXPECT_EQ(split.halo(2), (PositionRange{285, 384}));
+  EXPECT_EQ(split.tail(), (PositionRange{413, 512}));
+  EXPECT_EQ(split.RankOf(256), 0);
+  EXPECT_EQ(split.RankOf(320), 1);
+  EXPECT_EQ(split.RankOf(511), 2);
+}
+
+TEST(RoundSplitTest, CutsHaloAndTailAtTheBeginning) {
+  const std::vector<int> ends = {64, 80, 80};
+  const RoundSplit split(0, ends, /*window=*/100);
+  EXPECT_TRUE(split.halo(0).empty());
+  EXPECT_EQ(split.halo(1), (PositionRange{0, 64}));
+  EXPECT_TRUE(split.halo(2).empty());
+  EXPECT_EQ(split.tail(), (PositionRange{0, 80}));
+}
+
+TEST(RoundSplitTest, HasNoHaloWithAWindowOfOne) {
+  const std::vector<int> ends = {64, 128};
+  const RoundSplit split(0, ends, /*window=*/1);
+  EXPECT_TRUE(split.halo(1).empty());
+  EXPECT_TRUE(split.tail().empty());
+}
+
+// Of the 12B in bf16.
+constexpr GlobalShape k12b = {.num_heads = 16,
+                              .kv_heads = 1,
+                              .head_dim = 512,
+                              .key_half = 64,
+                              .activation_bytes = 2};
+
+TEST(ChooseTravelTest, MovesWhatIsSmaller) {
+  // 1280 bytes a position of context, 49216 a query: 38.45 positions.
+  EXPECT_EQ(ChooseTravel(38, 1, k12b), Travel::kKeys);
+  EXPECT_EQ(ChooseTravel(39, 1, k12b), Travel::kQueries);
+  EXPECT_EQ(ChooseTravel(38450, 1000, k12b), Travel::kQueries);
+  EXPECT_EQ(ChooseTravel(38449, 1000, k12b), Travel::kKeys);
+  EXPECT_EQ(ChooseTravel(0, 1, k12b), Travel::kKeys);
+}
+
+// At equal bytes queries travel: the rule says "less than".
+TEST(ChooseTravelTest, MovesQueriesAtEqualBytes) {
+  const GlobalShape shape = {.num_heads = 1,
+                             .kv_heads = 1,
+                             .head_dim = 16,
+                             .key_half = 8,
+                             .activation_bytes = 4};
+  // 128 bytes a position, 132 a query.
+  EXPECT_EQ(ChooseTravel(33, 32, shape), Travel::kQueries);
+  EXPECT_EQ(ChooseTravel(32, 32, shape), Travel::kKeys);
+}
+
+TEST(TravelBytesTest, AreTheFormulasOfTheArchitecture) {
+  EXPECT_EQ(AllReduceBytes(8, 3840, 2, 4), 2 * 8 * 3840 * 2 * 3 / 4);
+  EXPECT_EQ(QueriesTravelBytes(2, k12b, 2), 49216);
+  EXPECT_EQ(KeysTravelBytes(256, k12b, 4), 256 * 1280 * 3 / 4);
+}
+
+}  // namespace
+}  // namespace lapidary
