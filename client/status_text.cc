@@ -1,9 +1,12 @@
 #include "client/status_text.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "client/progress_bar.h"
 #include "common/byte_size.h"
@@ -20,10 +23,73 @@ std::string PagesText(const v1::PageFamilyStatus& pages) {
                          FormatByteSize(pages.bytes_per_page()));
 }
 
+int64_t BytesUsed(const v1::PageFamilyStatus& pages) {
+  return static_cast<int64_t>(pages.used() * pages.bytes_per_page());
+}
+
+void AppendRank(const v1::RankStatus& rank, std::string& text) {
+  absl::StrAppendFormat(
+      &text, "  rank %-5d %s  %s  %s global, %s window pages, %s held",
+      rank.rank(), rank.host(), rank.device(),
+      WithThousands(rank.global_pages().used()),
+      WithThousands(rank.window_pages().used()),
+      FormatByteSize(BytesUsed(rank.global_pages()) +
+                     BytesUsed(rank.window_pages())));
+  if (rank.replica_bytes() > 0) {
+    absl::StrAppend(
+        &text, ", ",
+        FormatByteSize(static_cast<int64_t>(rank.used_replica_bytes())), " of ",
+        FormatByteSize(static_cast<int64_t>(rank.replica_bytes())), " replica");
+  }
+  absl::StrAppend(&text, "\n");
+}
+
+void AppendSplit(const v1::PromptSplit& split, std::string& text) {
+  absl::StrAppend(&text, "  last long  ", WithThousands(split.prompt_tokens()),
+                  " tokens");
+  if (split.computed_tokens() < split.prompt_tokens()) {
+    absl::StrAppend(&text, ", ", WithThousands(split.computed_tokens()),
+                    " so far");
+  }
+  absl::StrAppend(&text, ": ", WithThousands(split.token_split_tokens()),
+                  " in ", split.token_split_rounds(),
+                  " rounds split by tokens, ", split.head_split_steps(),
+                  " steps split by heads\n");
+  int64_t most_bytes = 0;
+  for (const uint64_t bytes : split.received_bytes()) {
+    most_bytes = std::max(most_bytes, static_cast<int64_t>(bytes));
+  }
+  absl::StrAppendFormat(
+      &text, "             %.1f s, %.1f s of it transfers, %s to a rank",
+      split.seconds(), split.transfer_seconds(), FormatByteSize(most_bytes));
+  if (split.token_split_rounds() > 0) {
+    absl::StrAppendFormat(&text, ", slowest/mean %.2f; largest round %s tokens",
+                          split.measured_balance(),
+                          absl::StrJoin(split.range_tokens(), " + "));
+  }
+  if (split.rounds_over_limit() > 0) {
+    absl::StrAppend(&text, "; ", split.rounds_over_limit(),
+                    " rounds over the inter-token deadline");
+  }
+  absl::StrAppend(&text, "\n");
+}
+
+// A group of one rank has nothing to tell of its ranks.
+void AppendRanks(const v1::GroupStatus& group, std::string& text) {
+  if (group.rank_status_size() <= 1) return;
+  for (const v1::RankStatus& rank : group.rank_status()) AppendRank(rank, text);
+  if (group.last_split().prompt_tokens() > 0) {
+    AppendSplit(group.last_split(), text);
+  }
+}
+
 void AppendGroup(const v1::GroupStatus& group, std::string& text) {
   absl::StrAppend(&text, "group ", group.address(), "  ", group.state());
   if (!group.reason().empty()) absl::StrAppend(&text, ": ", group.reason());
   absl::StrAppend(&text, "\n");
+  if (!group.last_failure().empty()) {
+    absl::StrAppend(&text, "  failed     ", group.last_failure(), "\n");
+  }
   if (group.ranks() == 0) return;  // It has not described itself yet.
   absl::StrAppend(&text, "  model      ", group.model_name(), "  ",
                   group.compute(), "  ", group.ranks(),
@@ -38,6 +104,7 @@ void AppendGroup(const v1::GroupStatus& group, std::string& text) {
       &text, "  speed      %s tokens/s prefill, %.1f tokens/s decode\n",
       WithThousands(std::llround(group.prefill_tokens_per_second())),
       group.decode_tokens_per_second());
+  AppendRanks(group, text);
 }
 
 }  // namespace

@@ -49,6 +49,67 @@ TEST(StatusTextTest, ShowsPagesOfBothFamilies) {
   EXPECT_THAT(text, HasSubstr("window     0 of 320 pages used (0%)"));
 }
 
+v1::GetStatusResponse RouterWithTwoRanks() {
+  v1::GetStatusResponse status = RouterWithOneGroup();
+  v1::GroupStatus& group = *status.mutable_groups(0);
+  group.set_ranks(2);
+  for (int r = 0; r < 2; ++r) {
+    v1::RankStatus& rank = *group.add_rank_status();
+    rank.set_rank(r);
+    rank.set_host(r == 0 ? "north" : "south");
+    rank.set_device("1 CPU thread, avx2");
+    rank.mutable_global_pages()->set_used(512);
+    rank.mutable_global_pages()->set_bytes_per_page(2048);
+    rank.mutable_window_pages()->set_used(16);
+    rank.mutable_window_pages()->set_bytes_per_page(65536);
+    rank.set_replica_bytes(4 << 20);
+    rank.set_used_replica_bytes(1 << 20);
+  }
+  v1::PromptSplit& split = *group.mutable_last_split();
+  split.set_prompt_tokens(65536);
+  split.set_computed_tokens(65536);
+  split.set_token_split_rounds(16);
+  split.set_token_split_tokens(65472);
+  split.set_head_split_steps(1);
+  split.add_range_tokens(2112);
+  split.add_range_tokens(1984);
+  split.add_received_bytes(1 << 20);
+  split.add_received_bytes(3 << 20);
+  split.set_seconds(20.04);
+  split.set_transfer_seconds(0.52);
+  split.set_measured_balance(1.014);
+  return status;
+}
+
+TEST(StatusTextTest, ShowsWhatEachRankHolds) {
+  const std::string text = StatusText("localhost:1", RouterWithTwoRanks());
+  EXPECT_THAT(text, HasSubstr("  rank 1     south  1 CPU thread, avx2  512 "
+                              "global, 16 window pages, 2.00 MiB held, 1.00 MiB "
+                              "of 4.00 MiB replica\n"));
+}
+
+TEST(StatusTextTest, ShowsHowTheLastLongPromptWasSplit) {
+  const std::string text = StatusText("localhost:1", RouterWithTwoRanks());
+  EXPECT_THAT(text,
+              HasSubstr("  last long  65,536 tokens: 65,472 in 16 rounds split "
+                        "by tokens, 1 steps split by heads\n"));
+  EXPECT_THAT(text, HasSubstr("20.0 s, 0.5 s of it transfers, 3.00 MiB to a "
+                              "rank, slowest/mean 1.01; largest round 2112 + "
+                              "1984 tokens\n"));
+}
+
+TEST(StatusTextTest, ShowsNoRanksOfAGroupOfOne) {
+  EXPECT_THAT(StatusText("localhost:1", RouterWithOneGroup()),
+              Not(HasSubstr("rank 0")));
+}
+
+TEST(StatusTextTest, SaysWhyTheLastGroupFailed) {
+  v1::GetStatusResponse status = RouterWithOneGroup();
+  status.mutable_groups(0)->set_last_failure("rank 1 (south): gone");
+  EXPECT_THAT(StatusText("localhost:1", status),
+              HasSubstr("ready\n  failed     rank 1 (south): gone\n"));
+}
+
 TEST(StatusTextTest, SaysWhyAGroupIsNotReady) {
   v1::GetStatusResponse status;
   v1::GroupStatus& group = *status.add_groups();

@@ -106,6 +106,24 @@ void RouterMetrics::SetLoad(const std::vector<Group>& groups,
   queued_tokens_.Set(static_cast<double>(queued_tokens));
   for (size_t i = 0; i < counts.size(); ++i)
     groups_by_state_[i]->Set(counts[i]);
+  CountFailures(groups);
+}
+
+void RouterMetrics::CountFailures(const std::vector<Group>& groups) {
+  std::map<std::string, int64_t> failures;
+  for (const Group& group : groups) {
+    for (const auto& [cause, count] : group.failures) failures[cause] += count;
+  }
+  for (const auto& [cause, count] : failures) {
+    int64_t& counted = failures_[cause];
+    if (count == counted) continue;
+    metrics_
+        .AddCounter("lapidary_router_group_failures_total",
+                    "Groups that ended because a rank failed, by cause.",
+                    {{"cause", cause}})
+        .Increment(static_cast<double>(count - counted));
+    counted = count;
+  }
 }
 
 }  // namespace lapidary

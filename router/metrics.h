@@ -4,6 +4,8 @@
 #define ROUTER_METRICS_H_
 
 #include <array>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,7 +28,7 @@ class RouterMetrics {
   // A refusal that the core did not make: "invalid", "tokenize_queue".
   void CountRefusal(absl::string_view cause);
   void CountRefusal(RefusalCause cause);
-  // What is there now.
+  // What is there now.  Called by one thread at a time.
   void SetLoad(const std::vector<Group>& groups, const RouterCore::Load& load,
                int tokenizing);
 
@@ -42,13 +44,16 @@ class RouterMetrics {
   Counter& output_tokens_total;
 
  private:
+  void CountFailures(const std::vector<Group>& groups);
+
   Metrics& metrics_;
   Gauge& running_requests_;
   Gauge& waiting_requests_;
   Gauge& waiting_tokens_;
   Gauge& queued_tokens_;
   Gauge& tokenizing_requests_;
-  std::array<Gauge*, 5> groups_by_state_;  // By GroupState.
+  std::array<Gauge*, 5> groups_by_state_;    // By GroupState.
+  std::map<std::string, int64_t> failures_;  // Counted so far, by cause.
 };
 
 }  // namespace lapidary

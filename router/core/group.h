@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/group_status.h"
 
 namespace lapidary {
 
@@ -41,12 +44,6 @@ struct GroupDescription {
   std::string device;
 };
 
-struct PageUse {
-  int64_t total = 0;
-  int64_t used = 0;
-  int64_t bytes_per_page = 0;
-};
-
 // What a group says about itself all the time (worker.proto, Watch).
 struct GroupLoad {
   uint64_t epoch = 0;
@@ -58,6 +55,11 @@ struct GroupLoad {
   PageUse window_pages;
   double prefill_tokens_per_second = 0;  // 0: not measured yet.
   double decode_tokens_per_second = 0;
+  std::vector<RankStatus> ranks;
+  PromptSplit last_split;
+  // Set if these are its last news: why it failed, and the cause in a word.
+  std::string failure;
+  std::string failure_cause;
 };
 
 struct Group {
@@ -71,6 +73,10 @@ struct Group {
   std::string address;
   GroupState state = GroupState::kConnecting;
   std::string reason;  // Why it is not ready.
+  // Why the group that was last there failed, and how many did for each cause:
+  // at most Registry::kMaxCauses.
+  std::string last_failure;
+  std::map<std::string, int64_t> failures;
   std::optional<GroupDescription> description;
   GroupLoad load;
   int64_t own_tokens = 0;         // Sent by this router and not prefilled.

@@ -84,6 +84,14 @@ void Registry::OnLoad(GroupId id, uint64_t attempt, const GroupLoad& load,
   group.unreported_tokens = 0;
   group.state = load.draining ? GroupState::kDraining : GroupState::kReady;
   group.reason = load.draining ? "drains" : "";
+  if (!load.failure.empty()) CountFailure(load, group);
+}
+
+void Registry::CountFailure(const GroupLoad& load, Group& group) {
+  group.last_failure = load.failure;
+  const bool known = group.failures.contains(load.failure_cause) ||
+                     group.failures.size() < kMaxCauses;
+  ++group.failures[known ? load.failure_cause : "other"];
 }
 
 void Registry::OnWatchEnded(GroupId id, uint64_t attempt,

@@ -30,6 +30,10 @@ namespace lapidary {
 // Thread-compatible.
 class Registry {
  public:
+  // Causes of failures that are told apart, of a group; what comes after them
+  // is "other".
+  static constexpr int kMaxCauses = 16;
+
   struct Options {
     std::vector<std::string> addresses;  // HOST:PORT, one a group.
 
@@ -99,6 +103,7 @@ class Registry {
     absl::Time suspect_since;  // While the group is suspect.
   };
 
+  static void CountFailure(const GroupLoad& load, Group& group);
   bool IsCurrent(GroupId id, uint64_t attempt) const;
   void Retry(Contact& contact, absl::Time now);
   void Suspect(Group& group, Contact& contact, std::string reason,

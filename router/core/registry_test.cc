@@ -1,5 +1,6 @@
 #include "router/core/registry.h"
 
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -24,6 +25,14 @@ class RegistryTest : public ::testing::Test {
     GroupDescription description;
     description.protocol_version = 1;
     registry_.OnDescribed(0, attempt, description, now_, actions);
+  }
+
+  // The last news of a group in the first attempt.
+  void Fail(const std::string& failure, const std::string& cause) {
+    GroupLoad load;
+    load.failure = failure;
+    load.failure_cause = cause;
+    registry_.OnLoad(0, 1, load, now_);
   }
 
   static Registry::Options OneGroup() {
@@ -51,6 +60,25 @@ TEST_F(RegistryTest, IgnoresNewsOfAnOlderAttempt) {
   Describe(2);
   registry_.OnLoad(0, 2, {}, now_);
   EXPECT_EQ(group().state, GroupState::kReady);
+}
+
+TEST_F(RegistryTest, KeepsWhyAGroupFailed) {
+  After(absl::ZeroDuration());
+  Describe(1);
+  Fail("rank 1: gone", "closed");
+  registry_.OnWatchEnded(0, 1, absl::UnavailableError("stopped"), now_);
+  EXPECT_EQ(group().last_failure, "rank 1: gone");
+  EXPECT_EQ(group().failures.at("closed"), 1);
+}
+
+TEST_F(RegistryTest, BoundsTheCausesThatItTellsApart) {
+  After(absl::ZeroDuration());
+  Describe(1);
+  for (int i = 0; i < 2 * Registry::kMaxCauses; ++i) {
+    Fail("broken", std::to_string(i));
+  }
+  EXPECT_EQ(group().failures.size(), Registry::kMaxCauses + 1u);
+  EXPECT_EQ(group().failures.at("other"), Registry::kMaxCauses);
 }
 
 TEST_F(RegistryTest, DoublesTheTimeBetweenAttempts) {

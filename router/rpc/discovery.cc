@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "router/rpc/group_messages.h"
 
 namespace lapidary {
 namespace {
@@ -43,6 +44,12 @@ GroupLoad ToLoad(const v1::GroupState& state) {
                        static_cast<int64_t>(state.window_page_bytes())};
   load.prefill_tokens_per_second = state.prefill_tokens_per_second();
   load.decode_tokens_per_second = state.decode_tokens_per_second();
+  for (const v1::RankStatus& rank : state.ranks()) {
+    load.ranks.push_back(FromMessage(rank));
+  }
+  load.last_split = FromMessage(state.last_split());
+  load.failure = state.failure();
+  load.failure_cause = state.failure_cause();
   return load;
 }
 

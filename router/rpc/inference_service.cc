@@ -8,6 +8,7 @@
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "router/rpc/call_metadata.h"
+#include "router/rpc/group_messages.h"
 #include "router/rpc/prompt_builder.h"
 #include "router/rpc/request_check.h"
 #include "router/rpc/request_parser.h"
@@ -16,12 +17,6 @@ namespace lapidary {
 namespace {
 
 constexpr absl::Duration kPoolRetry = absl::Seconds(1);
-
-void FillPages(const PageUse& use, v1::PageFamilyStatus& status) {
-  status.set_total(static_cast<uint64_t>(use.total));
-  status.set_used(static_cast<uint64_t>(use.used));
-  status.set_bytes_per_page(static_cast<uint64_t>(use.bytes_per_page));
-}
 
 void FillGroup(const Group& group, v1::GroupStatus& status) {
   status.set_address(group.address);
@@ -37,10 +32,17 @@ void FillGroup(const Group& group, v1::GroupStatus& status) {
   status.set_running_requests(static_cast<uint32_t>(load.running_requests));
   status.set_waiting_requests(static_cast<uint32_t>(load.waiting_requests));
   status.set_queued_tokens(static_cast<uint64_t>(group.queued_tokens()));
-  FillPages(load.global_pages, *status.mutable_global_pages());
-  FillPages(load.window_pages, *status.mutable_window_pages());
+  *status.mutable_global_pages() = ToMessage(load.global_pages);
+  *status.mutable_window_pages() = ToMessage(load.window_pages);
   status.set_prefill_tokens_per_second(load.prefill_tokens_per_second);
   status.set_decode_tokens_per_second(load.decode_tokens_per_second);
+  for (const RankStatus& rank : load.ranks) {
+    *status.add_rank_status() = ToMessage(rank);
+  }
+  if (load.last_split.prompt_tokens > 0) {
+    *status.mutable_last_split() = ToMessage(load.last_split);
+  }
+  status.set_last_failure(group.last_failure);
 }
 
 grpc::Status WithRequestId(absl::Status status, const std::string& request_id) {
