@@ -189,7 +189,7 @@ class AttentionTest : public ::testing::TestWithParam<std::tuple<Isa, DType>> {
   };
   struct Result {
     Matrix out;
-    std::vector<float> lse;
+    Matrix lse;
   };
   Result Attend(const Layer& layer, const std::vector<Part>& parts,
                 StepKeys step_keys, int threads = 2, int rank = 0,
@@ -243,7 +243,7 @@ AttentionTest::Result AttentionTest::Attend(const Layer& layer,
     sequences[i].pages = pages[i].data() + sequences[i].first_page;
   }
   Result result{.out = Matrix(dtype(), rows, q.cols()),
-                .lse = std::vector<float>(rows * layer.heads)};
+                .lse = Matrix(DType::kF32, rows, layer.heads)};
   const bool given = step_keys == StepKeys::kGiven;
   backend->Attend({.q = q.tensor(),
                    .planes = store.planes(),
@@ -255,7 +255,7 @@ AttentionTest::Result AttentionTest::Attend(const Layer& layer,
                    .rank = rank,
                    .num_ranks = num_ranks,
                    .out = result.out.tensor(),
-                   .lse = result.lse.data()});
+                   .lse = result.lse.tensor()});
   return result;
 }
 
@@ -277,7 +277,7 @@ void AttentionTest::ExpectNear(const Layer& layer, History& history, int start,
                     expected.out[c], tolerance)
             << "row " << r << " head " << head << " channel " << c;
       }
-      const float lse = result.lse[r * layer.heads + head];
+      const float lse = result.lse.at(r, head);
       if (std::isinf(expected.lse)) {
         ASSERT_EQ(lse, -std::numeric_limits<float>::infinity());
       } else {
@@ -375,10 +375,7 @@ TEST_P(AttentionTest, RowsDoNotDependOnChunksBatchThreadsOrWhereKeysLie) {
           for (int r = 0; r < part.count; ++r) {
             ASSERT_TRUE(result.out.SameRow(r, whole.out, start + r))
                 << "position " << start + r << " in a chunk of " << chunk;
-            for (int head = 0; head < layer.heads; ++head) {
-              ASSERT_EQ(result.lse[r * layer.heads + head],
-                        whole.lse[(start + r) * layer.heads + head]);
-            }
+            ASSERT_TRUE(result.lse.SameRow(r, whole.lse, start + r));
           }
         }
       }

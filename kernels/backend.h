@@ -69,7 +69,9 @@ class Backend {
 
   virtual void QkNormRope(const QkNormRopeArgs& args) = 0;
   virtual void WriteKv(const WriteKvArgs& args) = 0;
+  virtual void ReadKv(const ReadKvArgs& args) = 0;
   virtual void Attend(const AttendArgs& args) = 0;
+  virtual void MergeAttention(const MergeAttentionArgs& args) = 0;
 
   // x = cap * tanh(x / cap), in place.  x is fp32.
   virtual void SoftCap(Tensor x, float cap) = 0;

@@ -72,8 +72,16 @@ void TimedBackend::WriteKv(const WriteKvArgs& args) {
   Time(times_.other, [&] { backend_.WriteKv(args); });
 }
 
+void TimedBackend::ReadKv(const ReadKvArgs& args) {
+  Time(times_.other, [&] { backend_.ReadKv(args); });
+}
+
 void TimedBackend::Attend(const AttendArgs& args) {
   Time(times_.attend, [&] { backend_.Attend(args); });
+}
+
+void TimedBackend::MergeAttention(const MergeAttentionArgs& args) {
+  Time(times_.attend, [&] { backend_.MergeAttention(args); });
 }
 
 void TimedBackend::SoftCap(Tensor x, float cap) {

@@ -47,7 +47,9 @@ class TimedBackend : public Backend {
                   float* sin) override;
   void QkNormRope(const QkNormRopeArgs& args) override;
   void WriteKv(const WriteKvArgs& args) override;
+  void ReadKv(const ReadKvArgs& args) override;
   void Attend(const AttendArgs& args) override;
+  void MergeAttention(const MergeAttentionArgs& args) override;
   void SoftCap(Tensor x, float cap) override;
   absl::Status Synchronize() override;
 

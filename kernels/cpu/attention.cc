@@ -1,6 +1,7 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
+#include <climits>
 #include <limits>
 
 #include "common/tokens.h"
@@ -32,22 +33,55 @@ AttendState StateAt(float* memory, int rows) {
           .out = memory + 2 * Padded(rows)};
 }
 
-int Group(const AttendArgs& args) {
-  return args.num_heads / args.planes.kv_heads;
+// Heads of q that use one KV head, at most.
+int MaxItemHeads(const AttendArgs& args) {
+  return std::min(args.group(), args.num_heads);
 }
 
 int TokensPerItem(const AttendArgs& args) {
   const int rows = std::min(kMaxItemRows, kItemValues / args.planes.head_dim);
-  return std::max(1, rows / Group(args));
+  return std::max(1, rows / MaxItemHeads(args));
+}
+
+// The keys that the queries at [first, end) look at, together.
+struct KeySpan {
+  int begin;
+  int end;
+};
+
+KeySpan KeysOf(const AttendArgs& args, const AttentionSequence& sequence,
+               int first, int end) {
+  const int oldest =
+      args.window == 0 ? 0 : std::max(0, first - args.window + 1);
+  return {std::max(oldest, sequence.first_key),
+          std::min(end, sequence.end_key)};
+}
+
+void CheckSequence(const AttendArgs& args, const AttentionSequence& sequence) {
+  CHECK(sequence.earlier_keys >= 0 && sequence.earlier_keys <= sequence.start)
+      << sequence.earlier_keys << " keys before " << sequence.start;
+  CHECK_GE(sequence.first_key, 0);
+  CHECK_EQ(sequence.first_key % kPageTokens, 0);
+  CHECK(sequence.end_key % kPageTokens == 0 || sequence.end_key == INT_MAX)
+      << "keys to " << sequence.end_key;
+  CHECK_LE(sequence.first_row + sequence.num_tokens, args.q.rows);
+  if (args.step_values.data != nullptr) {
+    const int rows =
+        sequence.first_row + sequence.earlier_keys + sequence.num_tokens;
+    CHECK_LE(rows, args.step_keys.rows);
+    CHECK_LE(rows, args.step_values.rows);
+  }
 }
 
 // Every page that a query looks at must be there: kernels do not check.
 void CheckPages(const AttendArgs& args, const AttentionSequence& sequence) {
+  const int after = sequence.start + sequence.num_tokens;
   const bool has_step = args.step_values.data != nullptr;
-  const int begin =
-      args.window == 0 ? 0 : std::max(0, sequence.start - args.window + 1);
-  const int end = sequence.start + (has_step ? 0 : sequence.num_tokens);
-  for (int p = begin / kPageTokens; p * kPageTokens < end; ++p) {
+  const KeySpan keys = KeysOf(args, sequence, sequence.start, after);
+  const int end =
+      has_step ? std::min(keys.end, sequence.start - sequence.earlier_keys)
+               : keys.end;
+  for (int p = keys.begin / kPageTokens; p * kPageTokens < end; ++p) {
     if (p % args.num_ranks != args.rank) continue;
     const int index = p - sequence.first_page;
     CHECK(index >= 0 && index < sequence.num_pages)
@@ -83,24 +117,33 @@ void Attention::ListItems(const AttendArgs& args) {
   items_.clear();
   const int tokens = TokensPerItem(args);
   for (const AttentionSequence& sequence : args.sequences) {
+    CheckSequence(args, sequence);
     CheckPages(args, sequence);
     for (int t = 0; t < sequence.num_tokens; t += tokens) {
       const int count = std::min(tokens, sequence.num_tokens - t);
       const int first = sequence.start + t;
-      const int begin =
-          args.window == 0 ? 0 : std::max(0, first - args.window + 1);
-      const int first_piece = begin / kPieceTokens;
-      const int last_piece = (first + count - 1) / kPieceTokens;
-      for (int head = 0; head < args.planes.kv_heads; ++head) {
+      const KeySpan keys = KeysOf(args, sequence, first, first + count);
+      const int first_piece = keys.begin / kPieceTokens;
+      const int num_pieces =
+          keys.begin < keys.end
+              ? (keys.end - 1) / kPieceTokens - first_piece + 1
+              : 0;
+      for (int h = 0; h < args.num_heads;) {
+        const int kv_head = (args.first_head + h) / args.group();
+        const int next = (kv_head + 1) * args.group() - args.first_head;
+        const int num_heads = std::min(next, args.num_heads) - h;
         items_.push_back({.unit = {.sequence = &sequence,
-                                   .kv_head = head,
+                                   .kv_head = kv_head,
+                                   .first_head = h,
+                                   .num_heads = num_heads,
                                    .first_token = t,
                                    .num_tokens = count,
                                    .piece = 0},
-                          .rows = count * Group(args),
+                          .rows = count * num_heads,
                           .first_piece = first_piece,
-                          .num_pieces = last_piece - first_piece + 1,
+                          .num_pieces = num_pieces,
                           .states = -1});
+        h += num_heads;
       }
     }
   }
@@ -170,7 +213,7 @@ void Attention::MergeItem(const AttendArgs& args, const Item& item,
 
 void Attention::ReserveScratch(const AttendArgs& args) {
   const int d = args.planes.head_dim;
-  const int rows = TokensPerItem(args) * Group(args);
+  const int rows = TokensPerItem(args) * MaxItemHeads(args);
   const int64_t row_values = Padded(int64_t{rows} * d);
   const int64_t row_scores = int64_t{rows} * kPageTokens;
   const int64_t tile = int64_t{kPageTokens} * d;

@@ -61,10 +61,10 @@ class KeyRows {
  private:
   const T* Row(int position, const Tensor& step, const void* plane,
                int width) const {
-    if (position >= sequence_.start && args_.step_values.data != nullptr) {
-      const int row = sequence_.first_row + position - sequence_.start;
-      return static_cast<const T*>(step.data) + row * step.stride +
-             int64_t{kv_head_} * width;
+    const int first = sequence_.start - sequence_.earlier_keys;
+    if (position >= first && args_.step_values.data != nullptr) {
+      const int row = sequence_.first_row + position - first;
+      return static_cast<const T*>(step.row(row)) + int64_t{kv_head_} * width;
     }
     const PageId page =
         sequence_.pages[position / kPageTokens - sequence_.first_page];
@@ -77,12 +77,6 @@ class KeyRows {
   const AttentionSequence& sequence_;
   const int kv_head_;
 };
-
-template <class S, class X>
-void ClearRow(int count, X* to) {
-  ForEachVector<S>(0, count,
-                   [&]<class V>(int i) { V::Store(V::Zero(), to + i); });
-}
 
 // One position's key in the channel order of a query: see attention.h.
 template <class S, class X, class T>
@@ -211,7 +205,6 @@ void AttendTile(const AttendArgs& args, const AttendUnit& unit, int base,
   using S = typename Dot::Simd;
   using X = typename Dot::X;
   const int d = args.planes.head_dim;
-  const int group = args.num_heads / args.planes.kv_heads;
   const int start = unit.sequence->start + unit.first_token;
 
   // Tokens [first, last) see a position of the tile.
@@ -225,8 +218,8 @@ void AttendTile(const AttendArgs& args, const AttendUnit& unit, int base,
                            start + last};
   LoadTile<Dot, T>(args, unit, base, needed, scratch);
 
-  const int begin = first * group;
-  const int rows = (last - first) * group;
+  const int begin = first * unit.num_heads;
+  const int rows = (last - first) * unit.num_heads;
   const X* q = static_cast<const X*>(scratch.q) + int64_t{begin} * d;
   auto* probabilities = static_cast<X*>(scratch.probabilities);
   const int key_steps = d / Dot::kXPerStep;
@@ -242,7 +235,8 @@ void AttendTile(const AttendArgs& args, const AttendUnit& unit, int base,
                 rows, kTileTokens / kBlockColumns);
   for (int r = 0; r < rows; ++r) {
     const int row = begin + r;
-    const KeyRange sees = VisibleTo<S>(start + row / group, args.window);
+    const KeyRange sees =
+        VisibleTo<S>(start + row / unit.num_heads, args.window);
     const KeyRange visible = {std::max(0, sees.begin - base),
                               std::min(kTileTokens, sees.end - base)};
     SoftmaxRow<S>(scratch.scores + r * kTileTokens, visible, d, state.max[row],
@@ -264,12 +258,12 @@ void AttendTile(const AttendArgs& args, const AttendUnit& unit, int base,
 template <class Dot, class T>
 void LoadQueries(const AttendArgs& args, const AttendUnit& unit, void* q) {
   using X = typename Dot::X;
-  const int width =
-      args.num_heads / args.planes.kv_heads * args.planes.head_dim;
+  const int d = args.planes.head_dim;
+  const int width = unit.num_heads * d;
   for (int t = 0; t < unit.num_tokens; ++t) {
     const T* row = static_cast<const T*>(
         args.q.row(unit.sequence->first_row + unit.first_token + t));
-    CopyRow<typename Dot::Simd>(row + int64_t{unit.kv_head} * width, width,
+    CopyRow<typename Dot::Simd>(row + int64_t{unit.first_head} * d, width,
                                 static_cast<X*>(q) + int64_t{t} * width);
   }
 }
@@ -279,19 +273,19 @@ void AttendPiece(const AttendArgs& args, const AttendUnit& unit,
                  const AttendScratch& scratch, const AttendState& state) {
   using S = typename Dot::Simd;
   const int d = args.planes.head_dim;
-  const int rows = unit.num_tokens * args.num_heads / args.planes.kv_heads;
-  for (int r = 0; r < rows; ++r) {
+  for (int r = 0; r < unit.num_tokens * unit.num_heads; ++r) {
     state.max[r] = kNothingSeen;
     state.sum[r] = 0;
     ClearRow<S>(d, state.out + int64_t{r} * d);
   }
   LoadQueries<Dot, T>(args, unit, scratch.q);
 
-  const int start = unit.sequence->start + unit.first_token;
-  const int begin = std::max(VisibleTo<S>(start, args.window).begin,
-                             unit.piece * kPieceTokens);
-  const int end =
-      std::min(start + unit.num_tokens, (unit.piece + 1) * kPieceTokens);
+  const AttentionSequence& sequence = *unit.sequence;
+  const int start = sequence.start + unit.first_token;
+  const int begin = std::max({VisibleTo<S>(start, args.window).begin,
+                              sequence.first_key, unit.piece * kPieceTokens});
+  const int end = std::min({start + unit.num_tokens, sequence.end_key,
+                            (unit.piece + 1) * kPieceTokens});
   for (int page = begin / kPageTokens; page * kPageTokens < end; ++page) {
     if (page % args.num_ranks != args.rank) continue;
     AttendTile<Dot, T>(args, unit, page * kPageTokens, scratch, state);
@@ -328,10 +322,10 @@ template <class S, class T>
 void FinishAttend(const AttendArgs& args, const AttendUnit& unit,
                   const AttendState& total) {
   const int d = args.planes.head_dim;
-  const int group = args.num_heads / args.planes.kv_heads;
-  for (int r = 0; r < unit.num_tokens * group; ++r) {
-    const int row = unit.sequence->first_row + unit.first_token + r / group;
-    const int head = unit.kv_head * group + r % group;
+  for (int r = 0; r < unit.num_tokens * unit.num_heads; ++r) {
+    const int row =
+        unit.sequence->first_row + unit.first_token + r / unit.num_heads;
+    const int head = unit.first_head + r % unit.num_heads;
     T* to = static_cast<T*>(args.out.row(row)) + int64_t{head} * d;
     const bool nothing = total.max[r] == kNothingSeen;
     if (nothing) {
@@ -343,8 +337,8 @@ void FinishAttend(const AttendArgs& args, const AttendUnit& unit,
         V::Store(V::Load(from + c) * scale, to + c);
       });
     }
-    if (args.lse != nullptr) {
-      args.lse[int64_t{row} * args.num_heads + head] =
+    if (args.lse.data != nullptr) {
+      static_cast<float*>(args.lse.row(row))[head] =
           nothing ? kNothingSeen : total.max[r] + std::log(total.sum[r]);
     }
   }

@@ -36,6 +36,60 @@ void CheckSameShape(const Tensor& a, const Tensor& b) {
   CHECK(a.dtype == b.dtype);
 }
 
+void CheckLse(const Tensor& lse, int rows, int num_heads) {
+  if (lse.data == nullptr) return;
+  CHECK(lse.dtype == DType::kF32);
+  CHECK_EQ(lse.rows, rows);
+  CHECK_EQ(lse.cols, num_heads);
+}
+
+void CheckRowsOfPlanes(const KvPlanes& planes, const Tensor& keys,
+                       const Tensor& values) {
+  CHECK_EQ(keys.rows, values.rows);
+  CHECK_EQ(keys.cols, planes.kv_heads * 2 * planes.key_half);
+  CHECK_EQ(values.cols, planes.kv_heads * planes.head_dim);
+  CHECK(keys.dtype == planes.dtype && values.dtype == planes.dtype);
+}
+
+// What one plane holds of one position: `head_bytes` for each KV head.
+struct Slot {
+  char* first_head;
+  int64_t head_bytes;
+  int64_t stride;  // Bytes from a head to the next.
+};
+
+Slot SlotIn(void* plane, int width, const KvPlanes& planes, PageId page,
+            int position) {
+  const int64_t bytes = int64_t{width} * SizeOf(planes.dtype);
+  const int64_t row =
+      int64_t{page} * planes.kv_heads * kPageTokens + position % kPageTokens;
+  return {static_cast<char*>(plane) + row * bytes, bytes, kPageTokens * bytes};
+}
+
+Slot KeySlot(const KvPlanes& planes, PageId page, int position) {
+  return SlotIn(planes.keys, 2 * planes.key_half, planes, page, position);
+}
+
+Slot ValueSlot(const KvPlanes& planes, PageId page, int position) {
+  return SlotIn(planes.values, planes.head_dim, planes, page, position);
+}
+
+void CopyToSlot(const void* row, int kv_heads, const Slot& slot) {
+  const char* from = static_cast<const char*>(row);
+  for (int head = 0; head < kv_heads; ++head) {
+    std::memcpy(slot.first_head + head * slot.stride,
+                from + head * slot.head_bytes, slot.head_bytes);
+  }
+}
+
+void CopyFromSlot(const Slot& slot, int kv_heads, void* row) {
+  char* to = static_cast<char*>(row);
+  for (int head = 0; head < kv_heads; ++head) {
+    std::memcpy(to + head * slot.head_bytes,
+                slot.first_head + head * slot.stride, slot.head_bytes);
+  }
+}
+
 class CpuBackend : public Backend {
  public:
   CpuBackend(int threads, Isa isa)
@@ -75,7 +129,9 @@ class CpuBackend : public Backend {
                   float* sin) override;
   void QkNormRope(const QkNormRopeArgs& args) override;
   void WriteKv(const WriteKvArgs& args) override;
+  void ReadKv(const ReadKvArgs& args) override;
   void Attend(const AttendArgs& args) override;
+  void MergeAttention(const MergeAttentionArgs& args) override;
   void SoftCap(Tensor x, float cap) override;
 
   absl::Status Synchronize() override { return absl::OkStatus(); }
@@ -201,73 +257,125 @@ void CpuBackend::QkNormRope(const QkNormRopeArgs& args) {
   CHECK_EQ(d % 16, 0);
   CHECK(args.key_half >= 0 && args.key_half <= d / 2);
   CHECK(args.num_angles >= 0 && args.num_angles <= d / 2);
-  CHECK_EQ(args.q.cols % d, 0);
-  CHECK_EQ(args.k.cols % d, 0);
-  CheckSameShape(args.k, args.v);
-  CheckSameShape(args.v, args.values);
-  CHECK_EQ(args.keys.cols, args.k.cols / d * 2 * args.key_half);
-  CHECK(args.q.dtype == args.k.dtype && args.q.dtype == args.keys.dtype);
-  ForRows(args.q.rows, args.q.cols + 2 * args.k.cols,
-          [&](int first, int count) {
-            kernels_.qk_norm_rope(args, first, first + count);
-          });
+  const bool has_q = args.q.data != nullptr;
+  const bool has_k = args.k.data != nullptr;
+  CHECK(has_q || has_k) << "neither queries nor keys";
+  CHECK_EQ(has_k, args.v.data != nullptr);
+  int64_t cols = 0;
+  if (has_q) {
+    CHECK_EQ(args.q.cols % d, 0);
+    cols += args.q.cols;
+  }
+  if (has_k) {
+    CHECK_EQ(args.k.cols % d, 0);
+    CheckSameShape(args.k, args.v);
+    CheckSameShape(args.v, args.values);
+    CHECK_EQ(args.keys.rows, args.k.rows);
+    CHECK_EQ(args.keys.cols, args.k.cols / d * 2 * args.key_half);
+    CHECK(args.keys.dtype == args.k.dtype);
+    cols += 2 * args.k.cols;
+  }
+  if (has_q && has_k) {
+    CHECK_EQ(args.q.rows, args.k.rows);
+    CHECK(args.q.dtype == args.k.dtype);
+  }
+  ForRows(has_q ? args.q.rows : args.k.rows, cols, [&](int first, int count) {
+    kernels_.qk_norm_rope(args, first, first + count);
+  });
 }
 
 void CpuBackend::WriteKv(const WriteKvArgs& args) {
-  const KvPlanes& planes = args.planes;
-  const int64_t widths[] = {2 * planes.key_half, planes.head_dim};
-  const Tensor* rows[] = {&args.keys, &args.values};
-  char* stores[] = {static_cast<char*>(planes.keys),
-                    static_cast<char*>(planes.values)};
-  CHECK_EQ(args.keys.cols, planes.kv_heads * widths[0]);
-  CHECK_EQ(args.values.cols, planes.kv_heads * widths[1]);
-  CHECK(args.keys.dtype == planes.dtype && args.values.dtype == planes.dtype);
+  CheckRowsOfPlanes(args.planes, args.keys, args.values);
   CHECK_EQ(args.sequences.size(), args.first_positions.size());
-
+  const int64_t row_values = int64_t{args.keys.cols} + args.values.cols;
   for (size_t s = 0; s < args.sequences.size(); ++s) {
     const AttentionSequence& sequence = args.sequences[s];
-    const int begin = std::max(sequence.start, args.first_positions[s]);
+    const int first_key = sequence.start - sequence.earlier_keys;
+    const int begin = std::max(first_key, args.first_positions[s]);
     const int end = sequence.start + sequence.num_tokens;
-    const auto write = [&](int position) {
-      const int index = position / kPageTokens - sequence.first_page;
-      if (index < 0 || index >= sequence.num_pages) return;
-      const PageId page = sequence.pages[index];
-      if (page == kNoPage) return;
-      const int row = sequence.first_row + position - sequence.start;
-      for (int plane = 0; plane < 2; ++plane) {
-        const int64_t bytes = widths[plane] * SizeOf(planes.dtype);
-        const char* from = static_cast<const char*>(rows[plane]->row(row));
-        for (int head = 0; head < planes.kv_heads; ++head) {
-          const int64_t slot =
-              (int64_t{page} * planes.kv_heads + head) * kPageTokens +
-              position % kPageTokens;
-          std::memcpy(stores[plane] + slot * bytes, from + head * bytes, bytes);
-        }
+    if (begin >= end) continue;
+    const int first_row = sequence.first_row + begin - first_key;
+    CHECK_LE(first_row + end - begin, args.keys.rows);
+    ForRows(end - begin, row_values, [&](int first, int count) {
+      for (int i = first; i < first + count; ++i) {
+        const int position = begin + i;
+        const int index = position / kPageTokens - sequence.first_page;
+        if (index < 0 || index >= sequence.num_pages) continue;
+        const PageId page = sequence.pages[index];
+        if (page == kNoPage) continue;
+        CopyToSlot(args.keys.row(first_row + i), args.planes.kv_heads,
+                   KeySlot(args.planes, page, position));
+        CopyToSlot(args.values.row(first_row + i), args.planes.kv_heads,
+                   ValueSlot(args.planes, page, position));
       }
-    };
-    ForRows(std::max(0, end - begin), planes.kv_heads * (widths[0] + widths[1]),
-            [&](int first, int count) {
-              for (int i = 0; i < count; ++i) write(begin + first + i);
-            });
+    });
   }
+}
+
+void CpuBackend::ReadKv(const ReadKvArgs& args) {
+  CheckRowsOfPlanes(args.planes, args.keys, args.values);
+  CHECK_GE(args.first_position, 0);
+  const int64_t row_values = int64_t{args.keys.cols} + args.values.cols;
+  ForRows(args.keys.rows, row_values, [&](int first, int count) {
+    for (int i = first; i < first + count; ++i) {
+      const int position = args.first_position + i;
+      const int index = position / kPageTokens - args.first_page;
+      CHECK(index >= 0 && index < args.num_pages)
+          << "position " << position << " is outside the page table, which has "
+          << args.num_pages << " pages from " << args.first_page;
+      const PageId page = args.pages[index];
+      CHECK(page != kNoPage) << "no page for position " << position;
+      CopyFromSlot(KeySlot(args.planes, page, position), args.planes.kv_heads,
+                   args.keys.row(i));
+      CopyFromSlot(ValueSlot(args.planes, page, position), args.planes.kv_heads,
+                   args.values.row(i));
+    }
+  });
 }
 
 void CpuBackend::Attend(const AttendArgs& args) {
   const KvPlanes& planes = args.planes;
+  const int layer_heads =
+      args.num_layer_heads == 0 ? args.num_heads : args.num_layer_heads;
   CHECK_GT(planes.kv_heads, 0);
-  CHECK_EQ(args.num_heads % planes.kv_heads, 0);
+  CHECK_GT(args.num_heads, 0);
+  CHECK_EQ(layer_heads % planes.kv_heads, 0);
+  CHECK(args.first_head >= 0 && args.first_head + args.num_heads <= layer_heads)
+      << args.num_heads << " heads from " << args.first_head << " of "
+      << layer_heads;
   CHECK_EQ(planes.head_dim % 16, 0);
   CHECK(planes.key_half >= 0 && planes.key_half <= planes.head_dim / 2);
   CHECK_EQ(args.q.cols, args.num_heads * planes.head_dim);
   CHECK(args.q.dtype == planes.dtype);
-  CheckSameShape(args.q, args.out);
+  CHECK_EQ(args.out.rows, args.q.rows);
+  CHECK_EQ(args.out.cols, args.q.cols);
+  CHECK(args.out.dtype == args.q.dtype || args.out.dtype == DType::kF32);
+  CheckLse(args.lse, args.q.rows, args.num_heads);
   CHECK_GE(args.window, 0);
   if (args.step_values.data != nullptr) {
-    CHECK_EQ(args.step_values.cols, planes.kv_heads * planes.head_dim);
-    CHECK_EQ(args.step_keys.cols, planes.kv_heads * 2 * planes.key_half);
-    CHECK(args.step_values.dtype == planes.dtype);
+    CheckRowsOfPlanes(planes, args.step_keys, args.step_values);
   }
   attention_.Run(args);
+}
+
+void CpuBackend::MergeAttention(const MergeAttentionArgs& args) {
+  const int num_parts = static_cast<int>(args.parts.size());
+  CHECK(num_parts >= 1 && num_parts <= MergeAttentionArgs::kMaxParts)
+      << num_parts << " parts";
+  CHECK_GT(args.num_heads, 0);
+  CHECK_EQ(args.out.cols % args.num_heads, 0);
+  CheckLse(args.lse, args.out.rows, args.num_heads);
+  for (const AttentionPart& part : args.parts) {
+    CHECK(part.out.dtype == DType::kF32);
+    CHECK_EQ(part.out.rows, args.out.rows);
+    CHECK_EQ(part.out.cols, args.out.cols);
+    CHECK(part.lse.data != nullptr);
+    CheckLse(part.lse, args.out.rows, args.num_heads);
+  }
+  ForRows(args.out.rows, int64_t{args.out.cols} * num_parts,
+          [&](int first, int count) {
+            kernels_.merge_attention(args, first, first + count);
+          });
 }
 
 void CpuBackend::SoftCap(Tensor x, float cap) {

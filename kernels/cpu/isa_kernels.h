@@ -34,11 +34,14 @@ struct MatMulBlockArgs {
 // shared by the threads, and get what they would get in a large chunk.
 inline constexpr int kPieceTokens = 1024;
 
-// Tokens of a sequence with all the heads of one KV head, and one piece of
-// keys. Query row t * G + g is head g of the group at token first_token + t.
+// Tokens of a sequence with those heads of q that use one KV head, and one
+// piece of keys.  Query row t * num_heads + h is head first_head + h of q at
+// token first_token + t.
 struct AttendUnit {
   const AttentionSequence* sequence;
   int kv_head;
+  int first_head;
+  int num_heads;
   int first_token;
   int num_tokens;
   int piece;
@@ -92,6 +95,8 @@ struct IsaKernels {
   // Writes the unit's rows of args.out and args.lse.
   void (*finish_attend)(const AttendArgs& args, const AttendUnit& unit,
                         const AttendState& total);
+  // Rows [begin, end).
+  void (*merge_attention)(const MergeAttentionArgs& args, int begin, int end);
 
   // Probes: reads all of [data, data + bytes), a multiple of 1024; computes
   // `steps` times flops_per_dot_step.

@@ -12,6 +12,7 @@
 #include "kernels/cpu/dot_tile.h"
 #include "kernels/cpu/isa_kernels.h"
 #include "kernels/cpu/matmul_kernel.h"
+#include "kernels/cpu/merge_kernel.h"
 #include "kernels/cpu/probe_kernels.h"
 #include "kernels/cpu/row_kernels.h"
 #include "kernels/tensor.h"
@@ -50,7 +51,8 @@ struct IsaTable {
   }
 
   static void QkNormRope(const QkNormRopeArgs& args, int begin, int end) {
-    if (args.q.dtype == DType::kF32) {
+    const Tensor& given = args.q.data != nullptr ? args.q : args.k;
+    if (given.dtype == DType::kF32) {
       QkNormRopeRows<S, float>(args, begin, end);
     } else {
       QkNormRopeRows<S, Bf16>(args, begin, end);
@@ -100,6 +102,15 @@ struct IsaTable {
     }
   }
 
+  static void MergeAttention(const MergeAttentionArgs& args, int begin,
+                             int end) {
+    if (args.out.dtype == DType::kF32) {
+      MergeAttentionRows<S, float>(args, begin, end);
+    } else {
+      MergeAttentionRows<S, Bf16>(args, begin, end);
+    }
+  }
+
   static constexpr IsaKernels kKernels = {
       .bf16_operand = std::is_same_v<BfX, float> ? DType::kF32 : DType::kBf16,
       .rms_norm = RmsNorm,
@@ -114,6 +125,7 @@ struct IsaTable {
       .attend_piece = Attend,
       .merge_state = MergeState<S>,
       .finish_attend = Finish,
+      .merge_attention = MergeAttention,
       .read_memory = ReadMemory<S>,
       .dot_steps = DotSteps<WeightDot>,
       .flops_per_dot_step = kFlopsPerDotStep<WeightDot>,

@@ -184,38 +184,48 @@ void RotateQuery(const QkNormRopeArgs& args, const HeadRotation& rotation,
                 });
 }
 
+// One position's keys and values.
+template <class S, class T>
+void RotateKeys(const QkNormRopeArgs& args, const HeadRotation& rotation,
+                int t) {
+  const int d = args.head_dim;
+  const int width = 2 * args.key_half;
+  const T* k = static_cast<const T*>(args.k.row(t));
+  T* keys = static_cast<T*>(args.keys.row(t));
+  for (int c = 0; c < args.k.cols; c += d, keys += width) {
+    const float scale = InverseRms<S>(k + c, d, args.epsilon);
+    RotateHead<S>(k + c, scale, args.k_norm, rotation, 0, args.key_half,
+                  [&]<class V>(int i, auto a, auto b) {
+                    V::Store(a, keys + i);
+                    V::Store(b, keys + args.key_half + i);
+                  });
+  }
+  const T* v = static_cast<const T*>(args.v.row(t));
+  T* values = static_cast<T*>(args.values.row(t));
+  for (int c = 0; c < args.v.cols; c += d) {
+    const float scale = InverseRms<S>(v + c, d, args.epsilon);
+    ForEachVector<S>(c, c + d, [&]<class V>(int i) {
+      V::Store(V::Load(v + i) * scale, values + i);
+    });
+  }
+}
+
 template <class S, class T>
 void QkNormRopeRows(const QkNormRopeArgs& args, int begin, int end) {
   const int d = args.head_dim;
-  const int width = 2 * args.key_half;
   for (int t = begin; t < end; ++t) {
     const HeadRotation rotation = {
         .cos = args.cos + int64_t{t} * args.num_angles,
         .sin = args.sin + int64_t{t} * args.num_angles,
         .num_angles = args.num_angles,
         .half = d / 2};
-    T* q = static_cast<T*>(args.q.row(t));
-    for (int c = 0; c < args.q.cols; c += d) {
-      RotateQuery<S>(args, rotation, q + c);
+    if (args.q.data != nullptr) {
+      T* q = static_cast<T*>(args.q.row(t));
+      for (int c = 0; c < args.q.cols; c += d) {
+        RotateQuery<S>(args, rotation, q + c);
+      }
     }
-    const T* k = static_cast<const T*>(args.k.row(t));
-    T* keys = static_cast<T*>(args.keys.row(t));
-    for (int c = 0; c < args.k.cols; c += d, keys += width) {
-      const float scale = InverseRms<S>(k + c, d, args.epsilon);
-      RotateHead<S>(k + c, scale, args.k_norm, rotation, 0, args.key_half,
-                    [&]<class V>(int i, auto a, auto b) {
-                      V::Store(a, keys + i);
-                      V::Store(b, keys + args.key_half + i);
-                    });
-    }
-    const T* v = static_cast<const T*>(args.v.row(t));
-    T* values = static_cast<T*>(args.values.row(t));
-    for (int c = 0; c < args.v.cols; c += d) {
-      const float scale = InverseRms<S>(v + c, d, args.epsilon);
-      ForEachVector<S>(c, c + d, [&]<class V>(int i) {
-        V::Store(V::Load(v + i) * scale, values + i);
-      });
-    }
+    if (args.k.data != nullptr) RotateKeys<S, T>(args, rotation, t);
   }
 }
 

@@ -120,6 +120,12 @@ void CopyRow(const T* from, int count, X* to) {
   }
 }
 
+template <class S, class X>
+void ClearRow(int count, X* to) {
+  ForEachVector<S>(0, count,
+                   [&]<class V>(int i) { V::Store(V::Zero(), to + i); });
+}
+
 }  // namespace lapidary::cpu
 
 #endif  // KERNELS_CPU_SIMD_H_
