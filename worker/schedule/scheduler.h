@@ -29,6 +29,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <vector>
@@ -38,6 +39,7 @@
 #include "absl/time/time.h"
 #include "common/tokens.h"
 #include "worker/cache/kv_cache.h"
+#include "worker/schedule/cost_model.h"
 #include "worker/schedule/step_plan.h"
 
 namespace lapidary {
@@ -55,6 +57,19 @@ class Scheduler {
     // Prompt tokens of waiting requests; more are refused, but never a prompt
     // that would wait alone.
     int64_t max_waiting_tokens = 4 << 20;
+
+    // Of a group of several ranks.  Without a model, or with that of one rank,
+    // every step is head-split and as large as the budget allows.
+    std::optional<CostModel> cost_model = std::nullopt;
+    // Tokens of one rank in a round, a multiple of 64; 0: no rounds.
+    int max_range_tokens = 0;
+    // Of the replica on each rank: global pages of one sequence while it is
+    // prefilled in rounds. A prompt that needs more gathers earlier keys anew
+    // in each round. 0: no replica.
+    int replica_pages = 0;
+    // While streams run, the planned duration of a round, and of a head-split
+    // step that has prefill chunks; a step of one page may take longer.
+    absl::Duration inter_token_deadline = absl::InfiniteDuration();
 
     // Errors: INVALID_ARGUMENT.
     absl::Status Validate() const;
@@ -105,6 +120,14 @@ class Scheduler {
     int64_t unprefilled_tokens = 0;  // The same of waiting and prefilling ones.
   };
 
+  // Since the start.
+  struct Counts {
+    int64_t rounds = 0;
+    // Steps with prefill beside streams that were planned to take longer than
+    // the deadline, because not even a page keeps to it.
+    int64_t over_deadline = 0;
+  };
+
   // `cache` must outlive the scheduler.
   //
   // REQUIRES: options.Validate() is OK.
@@ -140,6 +163,7 @@ class Scheduler {
   // Zeros, and not queued, for an id that is not known.
   Progress progress(SequenceId id) const;
   Load load() const;
+  const Counts& counts() const { return counts_; }
 
  private:
   struct Sequence;
@@ -176,6 +200,8 @@ class Scheduler {
   int64_t arrivals_ = 0;
   int64_t turns_ = 0;  // Handed out; in a round the lowest is next.
   absl::Time next_deadline_ = absl::InfiniteFuture();  // Or earlier.
+
+  Counts counts_;
 
   // The step between Plan() and Commit().
   StepPlan plan_;
