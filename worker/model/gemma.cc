@@ -12,6 +12,7 @@
 #include "worker/model/rank_weights.h"
 #include "worker/model/step_batch.h"
 #include "worker/model/workspace.h"
+#include "worker/parallel/collective_ops.h"
 
 namespace lapidary {
 
@@ -151,7 +152,10 @@ absl::Status Gemma::Impl::Attention(int l) {
     AttendWindow(planes, t);
   }
   backend_.MatMul(t.out, w.o, ws_.branch);
-  return collective_.AllReduceSum(ws_.branch);
+  return collective_.AllReduceSum(layer.type == LayerType::kGlobal
+                                      ? Traffic::kGlobalLayer
+                                      : Traffic::kWindowLayer,
+                                  ws_.branch);
 }
 
 // A global layer's keys all go to their pages, and are read from there.
@@ -201,7 +205,7 @@ absl::Status Gemma::Impl::FeedForward(const LayerWeights& w) {
   backend_.MatMul(ws_.normed, w.up, ws_.gate_up.Cols(f, f));
   backend_.GeluMul(ws_.gate_up, ws_.gated);
   backend_.MatMul(ws_.gated, w.down, ws_.branch);
-  return collective_.AllReduceSum(ws_.branch);
+  return collective_.AllReduceSum(Traffic::kFeedForward, ws_.branch);
 }
 
 absl::StatusOr<Tensor> Gemma::Impl::Head(std::span<const int> logit_rows) {
@@ -211,7 +215,8 @@ absl::StatusOr<Tensor> Gemma::Impl::Head(std::span<const int> logit_rows) {
     if (config_.logit_softcap > 0) {
       backend_.SoftCap(ws_.logits, config_.logit_softcap);
     }
-    RETURN_IF_ERROR(collective_.AllGather(ws_.logits, ws_.gathered));
+    RETURN_IF_ERROR(
+        AllGather(collective_, Traffic::kHead, ws_.logits, ws_.gathered));
   }
   RETURN_IF_ERROR(backend_.Synchronize());
   CopyLogitsToHost();

@@ -5,9 +5,12 @@
 
 #include <cstdlib>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -26,14 +29,22 @@ class CountingCollective : public Collective {
 
   int rank() const override { return 0; }
   int size() const override { return size_; }
-  absl::Status AllReduceSum(Tensor) override {
+  void SetDeadline(absl::Time) override {}
+  absl::Status AllReduceSum(Traffic, Tensor) override {
     ++sums;
     return absl::OkStatus();
   }
-  absl::Status AllGather(Tensor, Tensor) override {
-    ++gathers;
-    return gather_status;
+  absl::Status ReduceScatterSum(Traffic, Tensor, Tensor) override {
+    return absl::OkStatus();
   }
+  absl::StatusOr<ExchangeId> Start(CollectiveKind, Traffic,
+                                   std::span<const RankPart>,
+                                   std::span<const RankPart>) override {
+    ++gathers;
+    return gathers;
+  }
+  absl::Status Wait(ExchangeId) override { return gather_status; }
+  const TransferCounters& counters() const override { return counters_; }
 
   int sums = 0;
   int gathers = 0;
@@ -41,6 +52,7 @@ class CountingCollective : public Collective {
 
  private:
   const int size_;
+  TransferCounters counters_;
 };
 
 class GemmaTest : public ::testing::Test {

@@ -6,49 +6,35 @@
 #include <memory>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "common/mutex.h"
 #include "worker/parallel/collective.h"
 
 namespace lapidary {
 
-// Owns N collectives that meet at a barrier.  Each is used by a thread of its
-// own; the group must outlive their use.
-//
-// An operation meets twice: once to show the ranks' tensors to each other, and
-// once before they may be changed again.  Between the two, each rank adds up
-// its share of the rows for all, in the order of the ranks: in fp32, with one
-// rounding at the end.
-//
-// REQUIRES of every operation: tensors in the host's memory, complete, and of
-// one shape and dtype on all ranks.
+// Owns N collectives.  Each is used by a thread of its own; the group must
+// outlive their use.  A message is copied once, by the thread that receives it,
+// from where the sender has it.
 class LocalGroup {
  public:
+  // REQUIRES: num_ranks > 0.
   explicit LocalGroup(int num_ranks);
   ~LocalGroup();
 
   LocalGroup(const LocalGroup&) = delete;
   LocalGroup& operator=(const LocalGroup&) = delete;
 
-  // With one rank, AllGather may be given one tensor as both x and out.
   Collective& rank(int rank) const;
 
-  // A rank goes: whoever waits for it now or later gets UNAVAILABLE.
+  // A rank goes: whoever waits for any rank now or later gets UNAVAILABLE.
+  // Thread-safe.
   void Abandon();
 
  private:
-  class Rank;
+  class Link;
+  class Transport;
 
-  // Waits for all ranks to arrive.
-  absl::Status Meet();
-
-  std::vector<std::unique_ptr<Rank>> ranks_;
-
-  Mutex mutex_;
-  CondVar all_arrived_;
-  int arrived_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t meetings_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool abandoned_ ABSL_GUARDED_BY(mutex_) = false;
+  // From rank i to rank j: links_[i * N + j].
+  std::vector<std::unique_ptr<Link>> links_;
+  std::vector<std::unique_ptr<Collective>> ranks_;
 };
 
 }  // namespace lapidary

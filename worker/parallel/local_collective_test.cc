@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "kernels/bf16.h"
 #include "kernels/tensor.h"
+#include "worker/parallel/collective_ops.h"
 
 namespace lapidary {
 namespace {
@@ -54,7 +55,7 @@ TEST_P(LocalCollectiveTest, SumsOverRanks) {
   RunRanks(n, [n](Collective& collective) {
     std::vector<float> x = {1.0f * collective.rank(), 1.0f, 2.0f,
                             3.0f * collective.rank(), 0.0f, -1.0f};
-    ASSERT_OK(collective.AllReduceSum(View(x, 3)));
+    ASSERT_OK(collective.AllReduceSum(Traffic::kHead, View(x, 3)));
     const float ranks = n * (n - 1) / 2;
     EXPECT_THAT(x, ElementsAre(ranks, n, 2 * n, 3 * ranks, 0, -n));
   });
@@ -65,7 +66,7 @@ TEST(LocalCollectiveOrderTest, AddsInTheOrderOfRanks) {
   RunRanks(3, [](Collective& collective) {
     const std::vector<float> by_rank = {1e8f, 1.0f, -1e8f};
     std::vector<float> x = {by_rank[collective.rank()]};
-    ASSERT_OK(collective.AllReduceSum(View(x, 1)));
+    ASSERT_OK(collective.AllReduceSum(Traffic::kHead, View(x, 1)));
     EXPECT_THAT(x, ElementsAre(0.0f));
   });
 }
@@ -74,7 +75,7 @@ TEST(LocalCollectiveOrderTest, RoundsBf16SumsOnce) {
   RunRanks(4, [](Collective& collective) {
     const std::vector<float> by_rank = {256.0f, 1.0f, 1.0f, 1.0f};
     std::vector<Bf16> x = {ToBf16(by_rank[collective.rank()])};
-    ASSERT_OK(collective.AllReduceSum(View(x, 1)));
+    ASSERT_OK(collective.AllReduceSum(Traffic::kHead, View(x, 1)));
     EXPECT_EQ(ToFloat(x[0]), 260.0f);  // 259 to the nearest even.
   });
 }
@@ -84,7 +85,7 @@ TEST_P(LocalCollectiveTest, SumsAgainAndAgain) {
   RunRanks(n, [n](Collective& collective) {
     for (int i = 0; i < 200; ++i) {
       std::vector<float> x(64, 1.0f * i);
-      ASSERT_OK(collective.AllReduceSum(View(x, 8)));
+      ASSERT_OK(collective.AllReduceSum(Traffic::kHead, View(x, 8)));
       EXPECT_THAT(x, Each(1.0f * i * n));
     }
   });
@@ -96,7 +97,8 @@ TEST_P(LocalCollectiveTest, GathersInTheOrderOfRanks) {
     std::vector<float> x = {10.0f * collective.rank(), 1.0f,
                             20.0f * collective.rank(), 2.0f};
     std::vector<float> out(4 * n);
-    ASSERT_OK(collective.AllGather(View(x, 2), View(out, 2 * n)));
+    ASSERT_OK(
+        AllGather(collective, Traffic::kHead, View(x, 2), View(out, 2 * n)));
     for (int rank = 0; rank < n; ++rank) {
       EXPECT_EQ(out[4 * rank], 10.0f * rank);
       EXPECT_EQ(out[4 * rank + 1], 1.0f);
@@ -109,7 +111,7 @@ TEST(LocalCollectiveAbandonTest, TellsTheOthersThatARankIsGone) {
   LocalGroup group(2);
   std::thread waiting([&] {
     std::vector<float> x(4);
-    EXPECT_THAT(group.rank(0).AllReduceSum(View(x, 1)),
+    EXPECT_THAT(group.rank(0).AllReduceSum(Traffic::kHead, View(x, 1)),
                 StatusIs(absl::StatusCode::kUnavailable));
   });
   group.Abandon();
