@@ -2,9 +2,12 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/chat_session.h"
 #include "client/error_text.h"
@@ -31,10 +34,21 @@ absl::Status Answer(Connection& connection, const PrinterOptions& options,
   return status;
 }
 
+absl::Status CannotWrite(const std::string& path) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("cannot write ", path, ": ", std::strerror(errno)));
+}
+
+// Leaves what is in the file, makes one that is not there.
+absl::Status CheckWritable(const std::string& path) {
+  if (!std::ofstream(path, std::ios::app)) return CannotWrite(path);
+  return absl::OkStatus();
+}
+
 absl::Status WriteFile(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
   file << text << std::flush;
-  if (!file) return absl::InvalidArgumentError("cannot write " + path);
+  if (!file) return CannotWrite(path);
   return absl::OkStatus();
 }
 
@@ -50,6 +64,8 @@ absl::Status RunGenerate(Connection& connection, const RequestOptions& options,
                          const PrinterOptions& printer_options,
                          const std::string& output) {
   ASSIGN_OR_RETURN(const v1::GenerateRequest request, MakeRequest(options));
+  // Before the question: an answer may take minutes.
+  if (!output.empty()) RETURN_IF_ERROR(CheckWritable(output));
   GenerationPrinter printer(printer_options, absl::Now(), std::cout, std::cerr);
   const absl::Status status = connection.Generate(
       request, [&printer](const v1::GenerateResponse& response) {
@@ -62,6 +78,12 @@ absl::Status RunGenerate(Connection& connection, const RequestOptions& options,
 
 absl::Status RunChat(Connection& connection, const RequestOptions& settings,
                      const PrinterOptions& printer) {
+  if (!settings.prompt.empty() || !settings.document.empty() ||
+      settings.form != PromptForm::kChat) {
+    return absl::InvalidArgumentError(
+        "chat reads its questions from stdin; --prompt, --file and --raw "
+        "belong to generate");
+  }
   ASSIGN_OR_RETURN(const v1::GenerateRequest request,
                    MakeRequestSettings(settings));
   ChatSession session(request, settings.system, settings.think);

@@ -1,5 +1,6 @@
 #include "client/connection.h"
 
+#include "client/error_text.h"
 #include "common/grpc_status.h"
 #include "common/status_macros.h"
 #include "grpcpp/grpcpp.h"
@@ -37,6 +38,11 @@ std::unique_ptr<grpc::ClientContext> Connection::NewContext() const {
   return context;
 }
 
+absl::Status Connection::ToStatus(const grpc::Status& status) const {
+  return ExplainCall(FromGrpcStatus(status), options_.router,
+                     options_.deadline);
+}
+
 absl::Status Connection::Generate(const v1::GenerateRequest& request,
                                   const OnEvent& on_event) {
   const std::unique_ptr<grpc::ClientContext> context = NewContext();
@@ -48,7 +54,7 @@ absl::Status Connection::Generate(const v1::GenerateRequest& request,
     completed = response.has_completed();
     on_event(response);
   }
-  RETURN_IF_ERROR(FromGrpcStatus(reader->Finish()));
+  RETURN_IF_ERROR(ToStatus(reader->Finish()));
   if (!completed) {
     return absl::InternalError("the router ended the stream without a result");
   }
@@ -64,7 +70,7 @@ absl::StatusOr<Response> Connection::Call(
   Interrupt::Scope cancel(interrupt_, [&context] { context->TryCancel(); });
   Response response;
   RETURN_IF_ERROR(
-      FromGrpcStatus((*stub_.*method)(context.get(), request, &response)));
+      ToStatus((*stub_.*method)(context.get(), request, &response)));
   return response;
 }
 

@@ -46,6 +46,7 @@ class Connection {
 
  private:
   std::unique_ptr<grpc::ClientContext> NewContext() const;
+  absl::Status ToStatus(const grpc::Status& status) const;
 
   // Makes one call that is not a stream, as a member function of the stub.
   template <typename Request, typename Response>

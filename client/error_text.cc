@@ -28,6 +28,24 @@ std::string ErrorText(const absl::Status& status) {
   return absl::StrReplaceAll(text, {{"\n", " "}, {"\r", " "}});
 }
 
+absl::Status ExplainCall(const absl::Status& status, absl::string_view router,
+                         absl::Duration deadline) {
+  if (GetRequestId(status)) return status;
+  switch (status.code()) {
+    case absl::StatusCode::kCancelled:
+      return absl::CancelledError("interrupted");
+    case absl::StatusCode::kDeadlineExceeded:
+      return absl::DeadlineExceededError(absl::StrCat(
+          "no end within the --deadline of ", absl::FormatDuration(deadline)));
+    case absl::StatusCode::kUnavailable:
+      return absl::UnavailableError(
+          absl::StrCat("router ", router, ": ", status.message(),
+                       "; --router or LAPIDARY_ROUTER names another"));
+    default:
+      return status;
+  }
+}
+
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kOk:

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace lapidary {
 
@@ -14,6 +16,13 @@ namespace lapidary {
 //   INVALID_ARGUMENT: sampling.top_p: needs (0, 1], found 2 (request 5f3a)
 //   RESOURCE_EXHAUSTED: queue holds 900,000 tokens …; try again in 12 s
 std::string ErrorText(const absl::Status& status);
+
+// `status` of a call to `router` with `deadline`, in words for the person at
+// the command line where gRPC ended the call by itself: nobody answered, the
+// deadline passed, Ctrl-C.  An error of the router carries its request id and
+// stays as it is.
+absl::Status ExplainCall(const absl::Status& status, absl::string_view router,
+                         absl::Duration deadline);
 
 // The exit code of the program:
 //

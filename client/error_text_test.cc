@@ -43,6 +43,34 @@ TEST(ErrorTextTest, IsOneLine) {
               Not(HasSubstr("\n")));
 }
 
+TEST(ExplainCallTest, NamesTheRouterThatDoesNotAnswer) {
+  const absl::Status status = ExplainCall(absl::UnavailableError("refused"),
+                                          "host:1", absl::InfiniteDuration());
+  EXPECT_EQ(status, absl::UnavailableError(
+                        "router host:1: refused; --router or LAPIDARY_ROUTER "
+                        "names another"));
+}
+
+TEST(ExplainCallTest, NamesTheDeadlineThatPassed) {
+  const absl::Status status =
+      ExplainCall(absl::DeadlineExceededError("Deadline Exceeded"), "host:1",
+                  absl::Seconds(90));
+  EXPECT_EQ(status, absl::DeadlineExceededError(
+                        "no end within the --deadline of 1m30s"));
+}
+
+TEST(ExplainCallTest, CallsCtrlCAnInterruption) {
+  EXPECT_EQ(ExplainCall(absl::CancelledError("CANCELLED"), "host:1",
+                        absl::InfiniteDuration()),
+            absl::CancelledError("interrupted"));
+}
+
+TEST(ExplainCallTest, KeepsWhatTheRouterSaid) {
+  absl::Status status = absl::UnavailableError("no group is ready");
+  SetRequestId("5f3a", status);
+  EXPECT_EQ(ExplainCall(status, "host:1", absl::Seconds(1)), status);
+}
+
 TEST(ExitCodeTest, TellsWrongFromLater) {
   EXPECT_EQ(ExitCode(absl::OkStatus()), 0);
   EXPECT_EQ(ExitCode(absl::InternalError("")), 1);

@@ -89,6 +89,11 @@ void GenerationPrinter::Finish() {
   }
   if (!text_.empty() && text_.back() != '\n') answer_ << '\n';
   answer_.flush();
+  if (text_.empty() && has_completed_) {
+    notes_ << "(no text: ended by "
+           << FinishReasonName(completed_.finish_reason()) << " after "
+           << completed_.usage().output_tokens() << " tokens)\n";
+  }
   if (options_.logprobs) {
     for (int i = 0; i < tokens_.logprobs_size(); ++i) {
       const v1::PositionLogprobs& position = tokens_.logprobs(i);

@@ -67,6 +67,12 @@ TEST_F(GenerationPrinterTest, StreamsTheAnswer) {
   EXPECT_EQ(answer_.str(), "Hello\n");
 }
 
+TEST_F(GenerationPrinterTest, SaysThatAnAnswerHasNoText) {
+  Print({.form = OutputForm::kTextStream}, {Completed()});
+  EXPECT_EQ(answer_.str(), "");
+  EXPECT_EQ(notes_.str(), "(no text: ended by stop after 21 tokens)\n");
+}
+
 TEST_F(GenerationPrinterTest, KeepsThoughtsOutOfTheAnswer) {
   Print({.form = OutputForm::kTextStream},
         {Thinking("Hm"), Thinking("..."), Text("Yes"), Completed()});

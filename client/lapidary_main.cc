@@ -24,6 +24,7 @@
 #include "common/command_line.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "google/protobuf/stubs/logging.h"
 
 ABSL_FLAG(std::string, router, "",
           "HOST:PORT of the router; default: the environment variable "
@@ -137,6 +138,9 @@ SamplingOptions SamplingFromFlags() {
 
 absl::StatusOr<RequestOptions> RequestFromFlags() {
   RequestOptions options;
+  if (absl::GetFlag(FLAGS_parse_control_tokens) && !absl::GetFlag(FLAGS_raw)) {
+    return absl::InvalidArgumentError("--parse-control-tokens needs --raw");
+  }
   if (absl::GetFlag(FLAGS_raw)) {
     options.form = absl::GetFlag(FLAGS_parse_control_tokens)
                        ? PromptForm::kTextControls
@@ -183,7 +187,13 @@ absl::Status Run(const std::vector<std::string>& arguments,
                          .request_id = absl::GetFlag(FLAGS_request_id)},
                         interrupt);
   if (command == "status") {
-    return RunStatus(connection, form, absl::GetFlag(FLAGS_watch));
+    const absl::Duration interval = absl::GetFlag(FLAGS_watch);
+    if (interval < absl::ZeroDuration()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--watch needs a time such as 1s, found ",
+                       absl::FormatDuration(interval)));
+    }
+    return RunStatus(connection, form, interval);
   }
   ASSIGN_OR_RETURN(const RequestOptions request, RequestFromFlags());
   if (command == "generate") {
@@ -203,6 +213,8 @@ absl::Status Run(const std::vector<std::string>& arguments,
 
 int main(int argc, char** argv) {
   google::InitGoogleLogging(argv[0]);
+  // It would complain of text that is not UTF-8; the router names the field.
+  google::protobuf::SetLogHandler(nullptr);
   const std::vector<std::string> arguments =
       lapidary::ParseCommandLine(lapidary::kUsage, argc, argv);
   lapidary::Interrupt interrupt;

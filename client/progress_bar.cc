@@ -11,6 +11,9 @@ namespace {
 
 constexpr int kBarColumns = 20;
 
+// A rate over less time says how messages arrive, not how fast the prefill is.
+constexpr absl::Duration kRateTime = absl::Seconds(1);
+
 // "[====>     ]": the arrow stands at `fraction` of the way.
 std::string Bar(double fraction) {
   const int filled = static_cast<int>(fraction * kBarColumns);
@@ -39,9 +42,9 @@ std::string ProgressBar::Line(const v1::Progress& progress, absl::Time now) {
       absl::StrFormat("prefill %s %3d%%  %s of %s tokens", Bar(fraction),
                       static_cast<int>(fraction * 100), WithThousands(done),
                       WithThousands(progress.prompt_tokens()));
-  const double seconds = absl::ToDoubleSeconds(now - prefill_start_);
-  if (done <= tokens_at_start_ || seconds <= 0) return line;
-  const double rate = (done - tokens_at_start_) / seconds;
+  if (done <= tokens_at_start_ || now - prefill_start_ < kRateTime) return line;
+  const double rate =
+      (done - tokens_at_start_) / absl::ToDoubleSeconds(now - prefill_start_);
   absl::StrAppend(&line, ", ", WithThousands(std::llround(rate)), "/s");
   if (done < total) {
     absl::StrAppendFormat(&line, ", %.0f s", std::ceil((total - done) / rate));

@@ -21,7 +21,8 @@ class ProgressBar {
 
   // The line for `progress` as it is at `now`.  At most 79 columns, no line
   // feed.  The rate counts from the first report of a prefill, without tokens
-  // that came from the cache, so that waiting does not spoil it.
+  // that came from the cache, so that waiting does not spoil it, and is left
+  // out in the first second.
   std::string Line(const v1::Progress& progress, absl::Time now);
 
  private:

@@ -31,6 +31,14 @@ TEST(ProgressBarTest, ShowsNoRateBeforeThereIsOne) {
   EXPECT_THAT(bar.Line(Prefilled(64, 1000), kStart), Not(HasSubstr("/s")));
 }
 
+// Reports that came together once gave a rate of millions of tokens a second.
+TEST(ProgressBarTest, ShowsNoRateInTheFirstSecond) {
+  ProgressBar bar(kStart);
+  bar.Line(Prefilled(0, 1000), kStart);
+  EXPECT_THAT(bar.Line(Prefilled(512, 1000), kStart + absl::Microseconds(90)),
+              Not(HasSubstr("/s")));
+}
+
 TEST(ProgressBarTest, DoesNotCountCachedTokensAsSpeed) {
   ProgressBar bar(kStart);
   bar.Line(Prefilled(10000, 20000), kStart);
