@@ -16,7 +16,7 @@ namespace lapidary {
 
 // Why a request is not served; each is counted by itself.
 enum class RefusalCause {
-  kQueueFull,  // RESOURCE_EXHAUSTED
+  kQueueFull,  // RESOURCE_EXHAUSTED: here, or in each group.
   kDeadline,   // DEADLINE_EXCEEDED: passed, or cannot be met.
   kNoGroup,    // UNAVAILABLE: no group was ready in time.
   kTooLong,    // FAILED_PRECONDITION: no group has the memory for it.

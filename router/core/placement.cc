@@ -32,11 +32,14 @@ bool CanHold(const Group& group, int64_t context_tokens) {
 }
 
 std::optional<Placement> Place(std::span<const Group> groups,
-                               int64_t prompt_tokens, int64_t context_tokens) {
+                               int64_t prompt_tokens, int64_t context_tokens,
+                               std::span<const GroupId> except) {
   std::optional<Placement> best;
   std::tuple<double, int, GroupId> best_cost;
   for (const Group& group : groups) {
     if (group.state != GroupState::kReady || !CanHold(group, context_tokens))
+      continue;
+    if (std::find(except.begin(), except.end(), group.id) != except.end())
       continue;
     const Placement placement = Predict(group, prompt_tokens);
     const std::tuple cost(placement.queue_seconds + placement.prefill_seconds,

@@ -35,9 +35,11 @@ bool CanHold(const Group& group, int64_t context_tokens);
 
 // The ready group with the least predicted seconds that can hold
 // `context_tokens`; of equal ones the one with fewer requests, then the one
-// that stands first in the list.  nullopt if there is none.
+// that stands first in the list.  nullopt if there is none, those of `except`
+// apart.
 std::optional<Placement> Place(std::span<const Group> groups,
-                               int64_t prompt_tokens, int64_t context_tokens);
+                               int64_t prompt_tokens, int64_t context_tokens,
+                               std::span<const GroupId> except = {});
 
 }  // namespace lapidary
 

@@ -72,6 +72,26 @@ void RouterCore::OnRunLost(RequestKey key, const absl::Status& status,
   StartWaiting(actions);
 }
 
+void RouterCore::OnRunRefused(RequestKey key, const absl::Status& status,
+                              absl::Duration retry_after, Actions& actions) {
+  const auto it = requests_.find(key);
+  if (it == requests_.end() || !it->second.group.has_value()) return;
+  Request& request = it->second;
+  const std::string& address = groups()[*request.group].address;
+  request.refused_by.push_back(*request.group);
+  request.retry_after = std::min(request.retry_after, retry_after);
+  --request.tries;
+  LeaveGroup(request);
+  if (!request.has_first_token) StartWaiting(actions);
+  if (request.group.has_value()) return;
+  actions.failures.push_back({key,
+                              {RefusalCause::kQueueFull,
+                               absl::ResourceExhaustedError(absl::StrCat(
+                                   "group ", address, ": ", status.message())),
+                               request.retry_after}});
+  requests_.erase(it);
+}
+
 void RouterCore::Remove(RequestKey key) {
   const auto it = requests_.find(key);
   if (it == requests_.end()) return;
@@ -165,8 +185,8 @@ void RouterCore::StartWaiting(Actions& actions) {
                    });
   for (Request* request : waiting) {
     const NewRequest& spec = request->spec;
-    const std::optional<Placement> placement =
-        Place(groups(), spec.prompt_tokens, ContextTokens(spec));
+    const std::optional<Placement> placement = Place(
+        groups(), spec.prompt_tokens, ContextTokens(spec), request->refused_by);
     if (!placement.has_value()) continue;
     const Group& group = groups()[placement->group];
     request->group = group.id;
@@ -194,6 +214,7 @@ void RouterCore::LoseRun(Request& request, absl::string_view reason,
   LeaveGroup(request);
   if (!request.has_first_token && request.tries < options_.max_tries) {
     request.waits_since = now;
+    request.refused_by.clear();
     return;
   }
   const RequestKey key = request.spec.key;

@@ -3,7 +3,7 @@
 //
 //   Submit ─► waiting ──a group is ready──► running ──► Remove
 //     │          ▲  │ deadline, no group        │
-//   refused      │  └──► refused               group lost
+//   refused      │  └──► refused               group lost, or full
 //                └───── before the first token ─┴─ after it ──► refused
 //
 // Pure: no threads, locks, clocks, sockets, logs.  The shell takes its lock,
@@ -85,6 +85,10 @@ class RouterCore {
   // Its group let go of it for no fault of the request.
   void OnRunLost(RequestKey key, const absl::Status& status, absl::Time now,
                  Actions& actions);
+  // Its group has no room for it.  Starts at another that is ready and has not
+  // refused it, or fails; `retry_after` is what the group says.
+  void OnRunRefused(RequestKey key, const absl::Status& status,
+                    absl::Duration retry_after, Actions& actions);
   // It ended, in whatever way, or its client went.
   void Remove(RequestKey key);
 
@@ -113,7 +117,11 @@ class RouterCore {
     std::optional<GroupId> group;  // Runs there; else it waits.
     int64_t unprefilled_tokens = 0;
     bool has_first_token = false;
-    int tries = 0;
+    int tries = 0;  // Those that ended in a refusal apart.
+    // Groups that had no room, since it last waited.
+    std::vector<GroupId> refused_by;
+    // The soonest that one of them may have.
+    absl::Duration retry_after = absl::InfiniteDuration();
   };
 
   // Why a request that waits must wait no longer.

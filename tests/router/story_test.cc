@@ -136,6 +136,10 @@ class Stage {
     } else if (command.name == "run-lost") {
       core_->OnRunLost(key, absl::UnavailableError("connection reset"), now_,
                        actions_);
+    } else if (command.name == "run-refused") {
+      core_->OnRunRefused(
+          key, absl::ResourceExhaustedError("the queue is full"),
+          Command::ToDuration(command.String("retry", "1s")), actions_);
     } else if (command.name == "done") {
       core_->Remove(key);
     } else {
