@@ -227,7 +227,12 @@ StepCost CostModel::TokenSplit(int start, std::span<const int> range_ends,
   if (num_ranks_ == 1) return cost;
   AddRoundKeys(split, cost);
   AddWindowExchanges(split, cost);
-  AddEarlierKeys(split.round(), replica_tokens, cost);
+  // What the queries see of the positions before the round.
+  if (replica_tokens == kNoReplica) {
+    AddGather(Transfer::kKeys, 0, start, cost);
+  } else {
+    AddGather(Transfer::kReplica, replica_tokens, start, cost);
+  }
   return cost;
 }
 
@@ -292,7 +297,7 @@ void CostModel::AddWindowExchanges(const RoundSplit& split,
   if (layers.count == 0) return;
   const int64_t head_bytes =
       layers.stored() / layers.kv_heads * activation_bytes_;
-  const int held = ShareOfKvHeads(layers.kv_heads, 0, num_ranks_).count;
+  const int held = std::max(1, layers.kv_heads / num_ranks_);
   int64_t halo = 0;
   int64_t tail = 0;
   for (int rank = 0; rank < num_ranks_; ++rank) {
@@ -308,19 +313,6 @@ void CostModel::AddWindowExchanges(const RoundSplit& split,
                               .exchanges = layers.count};
   cost.of(Transfer::kWindowTail) = {.bytes = layers.count * tail * head_bytes,
                                     .exchanges = layers.count};
-}
-
-// What the queries of a round need of the positions before it.
-void CostModel::AddEarlierKeys(PositionRange round, int replica_tokens,
-                               StepCost& cost) const {
-  if (replica_tokens != kNoReplica) {
-    AddGather(Transfer::kReplica, replica_tokens, round.begin, cost);
-  } else if (ChooseTravel(round.begin, round.size(), global_shape()) ==
-             Travel::kKeys) {
-    AddGather(Transfer::kKeys, 0, round.begin, cost);
-  } else {
-    AddQueries(round.size(), cost);
-  }
 }
 
 double CostModel::TransferSeconds(const StepCost::Exchanged& exchanged) const {
@@ -390,31 +382,29 @@ PrefillChoice CostModel::LargestRound(const Prefill& prefill,
       int64_t{num_ranks_} * limits.max_range_tokens / kPageTokens + 1;
   const auto most =
       static_cast<int>(std::min<int64_t>(NumEnds(start, end), in_memory));
-  const auto round_to = [&](int n) {
-    return SplitEvenly(prefill, NthEnd(start, end, n));
-  };
+  StepLimits no_memory_limit = limits;
+  no_memory_limit.max_range_tokens = (most + 1) * kPageTokens;
   const int largest = Largest(most, [&](int n) {
-    const PrefillChoice round = round_to(n);
+    const PrefillChoice round =
+        RoundTo(prefill, NthEnd(start, end, n), no_memory_limit);
     return LongestRange(start, round.range_ends) <= limits.max_range_tokens &&
-           round.planned_time <= limits.time;
+           !round.over_limit;
   });
-  PrefillChoice round = round_to(largest);
-  round.over_limit = round.planned_time > limits.time;
-  return round;
+  return RoundTo(prefill, NthEnd(start, end, largest), limits);
 }
 
-// The round to `end` in ranges of equal cost, however long.
-PrefillChoice CostModel::SplitEvenly(const Prefill& prefill, int end) const {
+PrefillChoice CostModel::RoundTo(const Prefill& prefill, int end,
+                                 const StepLimits& limits) const {
   const int start = prefill.context;
   PrefillChoice round;
   round.layout = Layout::kTokenSplit;
   round.num_tokens = end - start;
-  const int unlimited = (NumPages(end - start) + 1) * kPageTokens;
-  round.range_ends =
-      SplitRound({start, end}, num_ranks_, token_cost(), unlimited);
+  round.range_ends = SplitRound({start, end}, num_ranks_, token_cost(),
+                                limits.max_range_tokens);
   round.planned_time =
       Time(TokenSplit(start, round.range_ends, prefill.replica_tokens,
                       round.num_tokens == prefill.tokens_left ? 1 : 0));
+  round.over_limit = round.planned_time > limits.time;
   return round;
 }
 

@@ -172,6 +172,13 @@ class CostModel {
   PrefillChoice LargestRound(const Prefill& prefill,
                              const StepLimits& limits) const;
 
+  // The round to `end` in ranges of equal cost, as far as max_range_tokens
+  // allows.
+  //
+  // REQUIRES: num_ranks() ranges of max_range_tokens cover it.
+  PrefillChoice RoundTo(const Prefill& prefill, int end,
+                        const StepLimits& limits) const;
+
   // The most of the chunk's tokens, up to a page border or all of them, with
   // which a head-split step that also has `parts` takes `limit` at most; what
   // leads to the first border, if that takes longer.
@@ -193,12 +200,9 @@ class CostModel {
   void AddLogits(int num_logit_rows, StepCost& cost) const;
   void AddRoundKeys(const RoundSplit& split, StepCost& cost) const;
   void AddWindowExchanges(const RoundSplit& split, StepCost& cost) const;
-  void AddEarlierKeys(PositionRange round, int replica_tokens,
-                      StepCost& cost) const;
 
   PrefillChoice LargestChunkAlone(const Prefill& prefill,
                                   const StepLimits& limits) const;
-  PrefillChoice SplitEvenly(const Prefill& prefill, int end) const;
 
   ModelShape shape_;
   RankRates rates_;

@@ -23,6 +23,8 @@ struct Scheduler::Sequence {
   KvCache::Lease lease;
   int computed = 0;  // Positions of committed steps since it was admitted.
   int64_t turn = 0;  // The lower, the longer it has waited for its turn.
+  // The last step that had a part of it, or that had none as pages were short.
+  int64_t served_step = 0;
   bool running = false;
   bool was_admitted = false;
   bool was_prefilled = false;
@@ -52,11 +54,20 @@ absl::Status Scheduler::Options::Validate() const {
         "max_sequences %d, max_waiting %d, max_waiting_tokens %d",
         max_step_tokens, max_sequences, max_waiting, max_waiting_tokens));
   }
+  if (max_range_tokens < 0 || max_range_tokens % kPageTokens != 0 ||
+      replica_pages < 0 || inter_token_deadline <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "scheduler options for several ranks: needs max_range_tokens a "
+        "multiple of %d, replica_pages not negative and inter_token_deadline "
+        "positive, has %d, %d and %s",
+        kPageTokens, max_range_tokens, replica_pages,
+        absl::FormatDuration(inter_token_deadline)));
+  }
   return absl::OkStatus();
 }
 
 Scheduler::Scheduler(const Options& options, KvCache& cache)
-    : options_(options), cache_(cache) {
+    : options_(options), cache_(cache), replica_(options.replica_pages) {
   const absl::Status status = options.Validate();
   CHECK(status.ok()) << status;
   running_.reserve(options.max_sequences);
@@ -132,6 +143,7 @@ void Scheduler::Cancel(SequenceId id) {
 }
 
 void Scheduler::Remove(Sequence& sequence) {
+  replica_.Release(sequence.id);
   if (sequence.running) {
     running_.erase(std::find(running_.begin(), running_.end(), &sequence));
     std::replace(parts_.begin(), parts_.end(), &sequence,
@@ -146,19 +158,29 @@ void Scheduler::Remove(Sequence& sequence) {
 // ------------------------------------------------------------------- Plan
 
 const StepPlan& Scheduler::Plan(absl::Time now, std::vector<Event>& events) {
-  CHECK(!uncommitted_) << "step " << plan_.step << " was not committed";
-  const int64_t step = plan_.step + 1;
+  CHECK(!uncommitted_) << "step " << step_ << " was not committed";
+  ++step_;
   parts_.clear();
   budget_ = options_.max_step_tokens;
   FinishExpired(now, events);
-  PlanDecode(events);
-  Admit(events);
-  PlanPrefill(events);
+  bool is_round = PlanRound(RoundFor::kNextInTurn, events);
+  if (!is_round) {
+    PlanDecode(events);
+    Admit(events);
+    PlanPrefill(events);
+    if (parts_.empty()) is_round = PlanRound(RoundFor::kAny, events);
+  }
   CHECK(sequences_.empty() || !parts_.empty()) << "no sequence can advance";
   uncommitted_ = !parts_.empty();
+  if (!uncommitted_) --step_;
   plan_.Clear();
-  plan_.step = uncommitted_ ? step : step - 1;
-  for (const Sequence* sequence : parts_) WritePart(*sequence);
+  plan_.step = step_;
+  for (Sequence* sequence : parts_) WritePart(*sequence);
+  if (is_round) {
+    WriteRound();
+  } else {
+    WritePlannedTime();
+  }
   return plan_;
 }
 
@@ -197,6 +219,7 @@ void Scheduler::PlanDecode(std::vector<Event>& events) {
   for (Sequence* sequence : candidates_) {
     if (budget_ == 0) break;
     if (!sequence->running) continue;  // Preempted by one before it.
+    sequence->served_step = step_;
     if (!MakeRoom(*sequence, sequence->size(), events)) continue;
     parts_.push_back(sequence);
     sequence->turn = ++turns_;
@@ -246,7 +269,7 @@ bool Scheduler::FitsBesideRunning(const Sequence& candidate) const {
          window <= cache_.free_window_pages();
 }
 
-void Scheduler::PlanPrefill(std::vector<Event>& events) {
+void Scheduler::ListPrefills() {
   candidates_.clear();
   for (Sequence* sequence : running_) {
     if (!sequence->decoding()) candidates_.push_back(sequence);
@@ -256,13 +279,22 @@ void Scheduler::PlanPrefill(std::vector<Event>& events) {
               if (a->priority != b->priority) return a->priority > b->priority;
               return a->turn < b->turn;
             });
+}
+
+void Scheduler::PlanPrefill(std::vector<Event>& events) {
+  ListPrefills();
   int64_t served_priority = INT64_MAX;
   for (Sequence* sequence : candidates_) {
     if (budget_ == 0) break;
     if (!sequence->running) continue;  // Preempted by one before it.
+    if (GoesOnInARound(*sequence)) continue;
     const int end = ChunkEnd(*sequence);
-    if (end == sequence->computed || !MakeRoom(*sequence, end, events))
+    if (end == sequence->computed) continue;
+    if (!MakeRoom(*sequence, end, events)) {
+      // It had its turn: a round for another need not wait for it.
+      if (SplitsPrefills()) sequence->turn = ++turns_;
       continue;
+    }
     parts_.push_back(sequence);
     budget_ -= sequence->lease.num_tokens() - sequence->computed;
     // Who gets what others leave keeps its turn.
@@ -274,13 +306,16 @@ void Scheduler::PlanPrefill(std::vector<Event>& events) {
 
 // Its end or a page border, as far as the budget goes.  Where the budget
 // reaches neither, none of it is used but by the first prefill of a step.
-int Scheduler::ChunkEnd(const Sequence& sequence) const {
+int Scheduler::ChunkEnd(const Sequence& sequence) {
   const int64_t end = int64_t{sequence.computed} + budget_;
-  if (end >= sequence.size()) return sequence.size();
+  if (end >= sequence.size()) return EndInTime(sequence, sequence.size());
   const int border = static_cast<int>(end) / kPageTokens * kPageTokens;
-  if (border > sequence.computed) return border;
-  const bool first = parts_.empty() || parts_.back()->decoding();
-  return first ? static_cast<int>(end) : sequence.computed;
+  if (border > sequence.computed) return EndInTime(sequence, border);
+  return HasPrefill() ? sequence.computed : static_cast<int>(end);
+}
+
+bool Scheduler::HasPrefill() const {
+  return !parts_.empty() && !parts_.back()->decoding();
 }
 
 bool Scheduler::MakeRoom(Sequence& sequence, int end,
@@ -306,6 +341,7 @@ void Scheduler::Preempt(Sequence& sequence, std::vector<Event>& events) {
     parts_.erase(part);
   }
   sequence.lease = cache_.NewLease();
+  replica_.Release(sequence.id);
   sequence.computed = 0;
   sequence.running = false;
   running_.erase(std::find(running_.begin(), running_.end(), &sequence));
@@ -314,7 +350,8 @@ void Scheduler::Preempt(Sequence& sequence, std::vector<Event>& events) {
   events.push_back({.kind = Event::Kind::kPreempted, .sequence = sequence.id});
 }
 
-void Scheduler::WritePart(const Sequence& sequence) {
+void Scheduler::WritePart(Sequence& sequence) {
+  sequence.served_step = step_;
   const KvCache::Lease& lease = sequence.lease;
   const int start = sequence.computed;
   const int end = lease.num_tokens();
@@ -340,6 +377,125 @@ void Scheduler::WritePart(const Sequence& sequence) {
   }
 }
 
+// ----------------------------------------------------------------- Rounds
+
+bool Scheduler::SplitsPrefills() const {
+  return options_.cost_model.has_value() &&
+         options_.cost_model->num_ranks() > 1;
+}
+
+bool Scheduler::HasStreams() const {
+  return std::any_of(running_.begin(), running_.end(),
+                     [](const Sequence* s) { return s->decoding(); });
+}
+
+bool Scheduler::StreamsAreDue() const {
+  return std::any_of(running_.begin(), running_.end(), [&](const Sequence* s) {
+    return s->decoding() && s->served_step <= last_round_step_;
+  });
+}
+
+absl::Duration Scheduler::TimeLimit() const {
+  return SplitsPrefills() && HasStreams() ? options_.inter_token_deadline
+                                          : absl::InfiniteDuration();
+}
+
+CostModel::Prefill Scheduler::RestOf(const Sequence& sequence) const {
+  return {.context = sequence.computed,
+          .tokens_left = sequence.num_uncomputed(),
+          .replica_tokens = replica_.TokensFor(sequence.id, sequence.size())};
+}
+
+CostModel::StepLimits Scheduler::Limits() const {
+  return {.max_step_tokens = options_.max_step_tokens,
+          .max_range_tokens = options_.max_range_tokens,
+          .time = TimeLimit()};
+}
+
+bool Scheduler::GoesOnInARound(const Sequence& sequence) const {
+  return SplitsPrefills() &&
+         options_.cost_model->Choose(RestOf(sequence), Limits()).layout ==
+             Layout::kTokenSplit;
+}
+
+bool Scheduler::PlanRound(RoundFor whom, std::vector<Event>& events) {
+  if (!SplitsPrefills() || options_.max_range_tokens == 0) return false;
+  Admit(events);
+  if (whom == RoundFor::kNextInTurn && StreamsAreDue()) return false;
+  ListPrefills();
+  for (Sequence* sequence : candidates_) {
+    if (!sequence->running) continue;  // Preempted by one before it.
+    const CostModel::Prefill rest = RestOf(*sequence);
+    round_ = options_.cost_model->Choose(rest, Limits());
+    if (round_.layout == Layout::kHeadSplit) {
+      if (whom == RoundFor::kNextInTurn) return false;
+      continue;
+    }
+    const int end = sequence->computed + round_.num_tokens;
+    if (!MakeRoom(*sequence, end, events)) continue;
+    if (sequence->lease.num_tokens() < end) {
+      round_ = options_.cost_model->RoundTo(rest, sequence->lease.num_tokens(),
+                                            Limits());
+    }
+    parts_.push_back(sequence);
+    sequence->turn = ++turns_;
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::WriteRound() {
+  const Sequence& sequence = *parts_.front();
+  plan_.layout = Layout::kTokenSplit;
+  plan_.range_ends = round_.range_ends;
+  plan_.replica_tokens = replica_.TokensFor(sequence.id, sequence.size());
+  plan_.planned_time = round_.planned_time;
+  if (plan_.replica_tokens != kNoReplica) replica_.Take(sequence.id);
+  last_round_step_ = step_;
+  ++counts_.rounds;
+  if (plan_.planned_time > TimeLimit()) ++counts_.over_deadline;
+}
+
+// part_costs_ become those of parts_.
+void Scheduler::ListCosts() {
+  part_costs_.clear();
+  for (const Sequence* sequence : parts_) {
+    part_costs_.push_back(
+        {.context = sequence->computed,
+         .num_tokens = sequence->lease.num_tokens() - sequence->computed});
+  }
+}
+
+void Scheduler::WritePlannedTime() {
+  if (!options_.cost_model.has_value()) return;
+  ListCosts();
+  const CostModel& model = *options_.cost_model;
+  plan_.planned_time = model.Time(
+      model.HeadSplit(part_costs_, static_cast<int>(plan_.logit_rows.size())));
+  if (HasPrefill() && plan_.planned_time > TimeLimit()) {
+    ++counts_.over_deadline;
+  }
+}
+
+int Scheduler::EndInTime(const Sequence& sequence, int end) {
+  const absl::Duration limit = TimeLimit();
+  if (limit == absl::InfiniteDuration()) return end;
+  ListCosts();
+  // Every part may want a row of logits.
+  const int tokens = options_.cost_model->LargestChunk(
+      part_costs_,
+      {.context = sequence.computed, .num_tokens = end - sequence.computed},
+      static_cast<int>(parts_.size()), limit);
+  part_costs_.push_back({.context = sequence.computed, .num_tokens = tokens});
+  const CostModel& model = *options_.cost_model;
+  const bool in_time =
+      model.Time(model.HeadSplit(
+          part_costs_, static_cast<int>(part_costs_.size()))) <= limit;
+  // Not even a page is: the first prefill of a step takes it all the same.
+  return in_time || !HasPrefill() ? sequence.computed + tokens
+                                  : sequence.computed;
+}
+
 // ----------------------------------------------------------------- Commit
 
 void Scheduler::Commit(std::span<const Sampled> sampled,
@@ -357,6 +513,10 @@ void Scheduler::Commit(std::span<const Sampled> sampled,
     if (sequence != nullptr) {
       sequence->computed = sequence->lease.num_tokens();
       cache_.Trim(sequence->lease);
+      if (plan_.replica_tokens != kNoReplica) {
+        replica_.Hold(sequence->id, sequence->computed);
+      }
+      if (sequence->num_uncomputed() == 0) replica_.Release(sequence->id);
       if (has_logits) Accept(*sequence, *next, events);
     }
     if (has_logits) ++next;

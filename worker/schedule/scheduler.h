@@ -40,6 +40,7 @@
 #include "common/tokens.h"
 #include "worker/cache/kv_cache.h"
 #include "worker/schedule/cost_model.h"
+#include "worker/schedule/replica.h"
 #include "worker/schedule/step_plan.h"
 
 namespace lapidary {
@@ -179,14 +180,41 @@ class Scheduler {
   void Admit(std::vector<Event>& events);
   void PlanPrefill(std::vector<Event>& events);
 
+  // Which prefills a round may be planned for: the one whose turn it is, or any
+  // that would be split, because nothing else can advance.
+  enum class RoundFor { kNextInTurn, kAny };
+
+  // Whether the group has several ranks and knows what they cost.
+  bool SplitsPrefills() const;
+  bool HasStreams() const;
+  // Whether a stream had no token, nor the chance of one, since the last round.
+  bool StreamsAreDue() const;
+  // Of a step with prefill.
+  absl::Duration TimeLimit() const;
+  // candidates_ become the sequences that prefill, in their turn.
+  void ListPrefills();
+  CostModel::Prefill RestOf(const Sequence& sequence) const;
+  CostModel::StepLimits Limits() const;
+  // In a round, rather than as a chunk of a head-split step.
+  bool GoesOnInARound(const Sequence& sequence) const;
+  // Returns whether the step is a round.
+  bool PlanRound(RoundFor whom, std::vector<Event>& events);
+  void WriteRound();
+  void WritePlannedTime();
+  void ListCosts();
+  // As far on the way to `end` as the deadline allows.
+  int EndInTime(const Sequence& sequence, int end);
+
   bool FitsBesideRunning(const Sequence& candidate) const;
   int PrefillShare() const;
-  int ChunkEnd(const Sequence& sequence) const;
+  int ChunkEnd(const Sequence& sequence);
+  // Whether the step that is planned has a part that prefills.
+  bool HasPrefill() const;
   // Makes room for `sequence` up to `end`, or as far as Reach() goes, at the
   // cost of sequences behind it in rank.  Returns whether it advances.
   bool MakeRoom(Sequence& sequence, int end, std::vector<Event>& events);
   void Preempt(Sequence& sequence, std::vector<Event>& events);
-  void WritePart(const Sequence& sequence);
+  void WritePart(Sequence& sequence);
   void Accept(Sequence& sequence, const Sampled& sampled,
               std::vector<Event>& events);
   void Remove(Sequence& sequence);
@@ -198,18 +226,23 @@ class Scheduler {
   std::vector<Sequence*> running_;  // In order of rank.
   int64_t waiting_tokens_ = 0;
   int64_t arrivals_ = 0;
-  int64_t turns_ = 0;  // Handed out; in a round the lowest is next.
+  int64_t turns_ = 0;  // Handed out; the lowest is next.
+  int64_t last_round_step_ = 0;
   absl::Time next_deadline_ = absl::InfiniteFuture();  // Or earlier.
 
+  Replica replica_;
   Counts counts_;
 
   // The step between Plan() and Commit().
+  int64_t step_ = 0;
   StepPlan plan_;
   // As plan_.sequences; null once cancelled.  A part is what the lease covers
   // beyond the computed positions.
   std::vector<Sequence*> parts_;
-  int budget_ = 0;  // Tokens that are left while it is planned.
-  std::vector<Sequence*> candidates_;  // Scratch.
+  int budget_ = 0;       // Tokens that are left while it is planned.
+  PrefillChoice round_;  // Of a step that is one.
+  std::vector<Sequence*> candidates_;        // Scratch.
+  std::vector<CostModel::Part> part_costs_;  // Scratch.
   bool uncommitted_ = false;
 };
 
