@@ -41,6 +41,9 @@ class Backend {
   virtual void CopyToDevice(const void* host, int64_t bytes, void* device) = 0;
   virtual void CopyToHost(const void* device, int64_t bytes, void* host) = 0;
 
+  // to = from, of one shape and dtype; the memories are apart.
+  virtual void Copy(Tensor from, Tensor to) = 0;
+
   // out[i] = table[ids[i]] * scale.
   virtual void Embed(const PackedMatrix& table, std::span<const TokenId> ids,
                      float scale, Tensor out) = 0;

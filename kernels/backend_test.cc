@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -125,6 +126,17 @@ TEST_P(BackendTest, MatMulRowsDoNotDependOnTheBatchOrTheThreads) {
       }
     }
   }
+}
+
+TEST_P(BackendTest, CopiesRowsOfWiderMatrices) {
+  std::vector<float> from(3 * 8), to(3 * 6, -1.0f);
+  std::iota(from.begin(), from.end(), 0.0f);
+  const Tensor source = {from.data(), DType::kF32, 3, 8, 8};
+  const Tensor target = {to.data(), DType::kF32, 3, 6, 6};
+  backend_->Copy(source.Cols(2, 4), target.Cols(1, 4));
+  EXPECT_THAT(to, ::testing::ElementsAre(-1, 2, 3, 4, 5, -1,      //
+                                         -1, 10, 11, 12, 13, -1,  //
+                                         -1, 18, 19, 20, 21, -1));
 }
 
 TEST_P(BackendTest, EmbedReadsRowsOfThePackedTable) {

@@ -117,6 +117,7 @@ class CpuBackend : public Backend {
     if (bytes > 0) std::memcpy(host, device, bytes);
   }
 
+  void Copy(Tensor from, Tensor to) override;
   void Embed(const PackedMatrix& table, std::span<const TokenId> ids,
              float scale, Tensor out) override;
   void RmsNorm(Tensor x, const Bf16* weight, float epsilon,
@@ -182,6 +183,16 @@ void CpuBackend::Free(void* memory) {
   CHECK(found != allocations_.end()) << "memory of another backend";
   munmap(memory, found->second);
   allocations_.erase(found);
+}
+
+void CpuBackend::Copy(Tensor from, Tensor to) {
+  CheckSameShape(from, to);
+  const int64_t row_bytes = int64_t{from.cols} * SizeOf(from.dtype);
+  ForRows(from.rows, from.cols, [&](int first, int count) {
+    for (int r = first; r < first + count; ++r) {
+      std::memcpy(to.row(r), from.row(r), row_bytes);
+    }
+  });
 }
 
 void CpuBackend::Embed(const PackedMatrix& table, std::span<const TokenId> ids,
