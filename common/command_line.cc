@@ -1,6 +1,8 @@
 #include "common/command_line.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <iostream>
 
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
@@ -19,6 +21,22 @@ std::string WithUnderscores(std::string argument) {
   return argument;
 }
 
+// Joins "--file" and "-" to "--file=-": absl warns of values that begin with a
+// hyphen.
+std::vector<std::string> JoinHyphens(const std::vector<std::string>& from) {
+  std::vector<std::string> arguments;
+  for (const std::string& argument : from) {
+    if (argument == "-" && !arguments.empty() &&
+        absl::StartsWith(arguments.back(), "--") &&
+        !absl::StrContains(arguments.back(), '=')) {
+      arguments.back() += "=-";
+    } else {
+      arguments.push_back(argument);
+    }
+  }
+  return arguments;
+}
+
 }  // namespace
 
 std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
@@ -32,7 +50,8 @@ std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
   };
   absl::SetFlagsUsageConfig(config);
 
-  std::vector<std::string> arguments(argv, argv + argc);
+  std::vector<std::string> arguments =
+      JoinHyphens(std::vector<std::string>(argv, argv + argc));
   for (auto it = arguments.begin(); it != arguments.end() && *it != "--"; ++it)
     *it = WithUnderscores(*it);
   std::vector<char*> pointers;
@@ -41,6 +60,14 @@ std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
   const std::vector<char*> left = absl::ParseCommandLine(
       static_cast<int>(pointers.size()), pointers.data());
   return std::vector<std::string>(left.begin() + 1, left.end());
+}
+
+void ParseFlags(absl::string_view usage, int argc, char** argv) {
+  const std::vector<std::string> left = ParseCommandLine(usage, argc, argv);
+  if (left.empty()) return;
+  std::cerr << "ERROR: needs flags only, got '" << left[0] << "'; see --help"
+            << std::endl;
+  std::exit(EXIT_FAILURE);
 }
 
 }  // namespace lapidary

@@ -15,9 +15,13 @@ namespace lapidary {
 // positional arguments without the program's name.  An unknown flag or a bad
 // value ends the program with exit code 1 and a line that names it.
 //
-// Call it first thing in main().
+// Call it first thing in main(), once.
 std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
                                           char** argv);
+
+// As ParseCommandLine(), for a program that takes flags only: a positional
+// argument ends it like an unknown flag.
+void ParseFlags(absl::string_view usage, int argc, char** argv);
 
 }  // namespace lapidary
 

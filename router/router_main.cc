@@ -102,7 +102,7 @@ absl::Status ServeUntilSignal() {
 int main(int argc, char** argv) {
   // What gRPC has to say comes as a Status too.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
-  lapidary::ParseCommandLine(
+  lapidary::ParseFlags(
       "Serves Gemma 4 over gRPC: text in front of groups.\n"
       "  router_main --model DIR --groups HOST:PORT,HOST:PORT",
       argc, argv);

@@ -163,7 +163,7 @@ absl::Status RunAll() {
 }  // namespace lapidary
 
 int main(int argc, char** argv) {
-  lapidary::ParseCommandLine(lapidary::kUsage, argc, argv);
+  lapidary::ParseFlags(lapidary::kUsage, argc, argv);
   const absl::Status status = lapidary::RunAll();
   if (!status.ok()) {
     absl::FPrintF(stderr, "bench_model: %s\n", status.message());

@@ -34,6 +34,7 @@ absl::Status AnswerJsonLines(
 }
 
 int AnswerStandardInput(
+    absl::string_view program,
     const std::function<absl::StatusOr<nlohmann::json>(const nlohmann::json&)>&
         answer) {
   std::ios::sync_with_stdio(false);
@@ -41,7 +42,7 @@ int AnswerStandardInput(
   const absl::Status status = AnswerJsonLines(std::cin, std::cout, answer);
   if (status.ok()) return 0;
   std::cout.flush();
-  std::cerr << status.message() << std::endl;
+  std::cerr << program << ": " << status.message() << std::endl;
   return 1;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
 namespace lapidary {
@@ -16,9 +17,8 @@ namespace lapidary {
 // Writes `answer` of each line of `in` to `out`, a line each, until one fails.
 //
 // Errors:
-//   INVALID_ARGUMENT, ...  a line is no JSON object, or `answer` refuses it;
-//   the
-//                          message begins with the line's number, counted
+//   INVALID_ARGUMENT, ...  a line is no JSON object, or `answer` refuses it.
+//                          The message begins with the line's number, counted
 //                          from 1.
 //   DATA_LOSS              `out` cannot be written.
 absl::Status AnswerJsonLines(
@@ -27,8 +27,10 @@ absl::Status AnswerJsonLines(
         answer);
 
 // Runs AnswerJsonLines() on standard input and output.  Returns the exit code:
-// 0, or 1 after an error, which stands in one line on standard error.
+// 0, or 1 after an error, which stands in one line on standard error, after the
+// name of the `program`.
 int AnswerStandardInput(
+    absl::string_view program,
     const std::function<absl::StatusOr<nlohmann::json>(const nlohmann::json&)>&
         answer);
 

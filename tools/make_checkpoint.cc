@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
-#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
@@ -37,15 +36,11 @@ constexpr char kUsage[] =
     "                  [--shard-bytes SIZE] [--tokenizer FILE]\n"
     "                  [--generation-config FILE] [--threads N]\n"
     "  make_checkpoint --recall --tokenizer FILE --output DIR\n\n"
-    "The first form writes every tensor of the model with values drawn from "
-    "(name, seed, index).  The second writes a small model that answers with "
+    "The first form writes every tensor of the model with values drawn from\n"
+    "(name, seed, index).  The second writes a small model that answers with\n"
     "what its context says.  DIR appears when it is whole, or not at all.";
 
-absl::Status Run(const std::vector<std::string>& arguments) {
-  if (!arguments.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("needs flags only, got \"", arguments[0], "\""));
-  }
+absl::Status Run() {
   const bool recall = absl::GetFlag(FLAGS_recall);
   const std::string config = absl::GetFlag(FLAGS_config);
   CheckpointOptions options;
@@ -86,9 +81,8 @@ absl::Status Run(const std::vector<std::string>& arguments) {
 }  // namespace lapidary
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> arguments =
-      lapidary::ParseCommandLine(lapidary::kUsage, argc, argv);
-  const absl::Status status = lapidary::Run(arguments);
+  lapidary::ParseFlags(lapidary::kUsage, argc, argv);
+  const absl::Status status = lapidary::Run();
   if (!status.ok()) {
     fprintf(stderr, "make_checkpoint: %s\n",
             std::string(status.message()).c_str());

@@ -103,7 +103,7 @@ absl::Status Run() {
 }  // namespace lapidary
 
 int main(int argc, char** argv) {
-  lapidary::ParseCommandLine(lapidary::kUsage, argc, argv);
+  lapidary::ParseFlags(lapidary::kUsage, argc, argv);
   const absl::Status status = lapidary::Run();
   if (status.ok()) return 0;
   std::cerr << "make_document: " << status.message() << std::endl;

@@ -1,8 +1,6 @@
 // Chats to prompts, as JSON lines.
 
-#include <iostream>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,16 +17,14 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char kUsage[] =
-    "Reads chats, a JSON object a line:\n\n"
-    "  {\"template\": \"large\" or \"small\", \"messages\": […], \"tools\": "
-    "[…] or "
-    "null,\n   \"enable_thinking\": …, \"preserve_thinking\": …, "
-    "\"add_generation_prompt\": …}\n\n"
-    "and writes {\"rendered\": …} for each, or {\"error\": …} where the "
-    "template "
-    "refuses it.  A line that is no such object ends the program with exit "
-    "code "
-    "1 and a message that names the line.";
+    R"(reads chats, a JSON object a line:
+
+  {"template": "large" or "small", "messages": […], "tools": […] or null,
+   "enable_thinking": …, "preserve_thinking": …, "add_generation_prompt": …}
+
+and writes {"rendered": …} for each, or {"error": …} where the template refuses
+it.  It has no flags.  A line that is no such object ends the program with exit
+code 1 and a message that names the line.)";
 
 absl::StatusOr<TemplateVariant> ReadVariant(const Json& line) {
   const Json name = line.value("template", Json());
@@ -68,11 +64,8 @@ absl::StatusOr<Json> Render(const Json& line) {
 }
 
 int Main(int argc, char** argv) {
-  if (!ParseCommandLine(kUsage, argc, argv).empty()) {
-    std::cerr << "render_chat: needs no arguments, see --help" << std::endl;
-    return 1;
-  }
-  return AnswerStandardInput(Render);
+  ParseFlags(kUsage, argc, argv);
+  return AnswerStandardInput("render_chat", Render);
 }
 
 }  // namespace

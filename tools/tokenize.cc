@@ -14,8 +14,8 @@
 #include "router/text/tokenizer.h"
 #include "tools/json_lines.h"
 
-ABSL_FLAG(std::string, tokenizer, "", "The tokenizer.json to use.");
-ABSL_FLAG(bool, decode, false, "Read {\"ids\"} and write {\"text\"}.");
+ABSL_FLAG(std::string, tokenizer, "", "the tokenizer.json to use");
+ABSL_FLAG(bool, decode, false, "read {\"ids\"} and write {\"text\"}");
 
 namespace lapidary {
 namespace {
@@ -23,12 +23,13 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char kUsage[] =
-    "Reads a line {\"text\": …} each, writes {\"ids\": […]}; with --decode the "
-    "other way.\n\n"
-    "  echo '{\"text\": \"Hello\"}' | tokenize --tokenizer "
-    "DIR/tokenizer.json\n\n"
-    "Control tokens in the text are read as such; no <bos> is added.  A bad "
-    "line ends the program with exit code 1 and a message that names the line.";
+    R"(reads a line {"text": …} each, writes {"ids": […]}; with --decode the
+other way.
+
+  echo '{"text": "Hello"}' | tokenize --tokenizer DIR/tokenizer.json
+
+Control tokens in the text are read as such; no <bos> is added.  A bad line ends
+the program with exit code 1 and a message that names the line.)";
 
 absl::StatusOr<Json> Encode(const Tokenizer& tokenizer, const Json& line) {
   const auto text = line.find("text");
@@ -57,11 +58,10 @@ absl::StatusOr<Json> Decode(const Tokenizer& tokenizer, const Json& line) {
 }
 
 int Main(int argc, char** argv) {
-  const std::vector<std::string> rest = ParseCommandLine(kUsage, argc, argv);
+  ParseFlags(kUsage, argc, argv);
   const std::string path = absl::GetFlag(FLAGS_tokenizer);
-  if (!rest.empty() || path.empty()) {
-    std::cerr << "tokenize: needs --tokenizer FILE and no arguments, see --help"
-              << std::endl;
+  if (path.empty()) {
+    std::cerr << "tokenize: needs --tokenizer FILE" << std::endl;
     return 1;
   }
   const auto tokenizer = Tokenizer::Load(path);
@@ -71,7 +71,7 @@ int Main(int argc, char** argv) {
   }
   const auto answer = absl::GetFlag(FLAGS_decode) ? Decode : Encode;
   return AnswerStandardInput(
-      [&](const Json& line) { return answer(**tokenizer, line); });
+      "tokenize", [&](const Json& line) { return answer(**tokenizer, line); });
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ absl::Status Run(ShutdownWaiter& waiter) {
 
 int main(int argc, char** argv) {
   lapidary::ShutdownWaiter waiter;
-  lapidary::ParseCommandLine(lapidary::kUsage, argc, argv);
+  lapidary::ParseFlags(lapidary::kUsage, argc, argv);
   lapidary::StartLogging(argv[0]);
   const absl::Status status = lapidary::Run(waiter);
   if (!status.ok()) {
