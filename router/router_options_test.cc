@@ -28,6 +28,18 @@ TEST(RouterOptionsTest, NeedsAModelAndGroups) {
                                            HasSubstr("--groups")));
 }
 
+TEST(RouterOptionsTest, NeedsAddressesWithAPort) {
+  RouterOptions options = Valid();
+  options.listen = "localhost";
+  EXPECT_THAT(options.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("--listen needs")));
+  options = Valid();
+  // It used to be taken for port 34463.
+  options.metrics_listen = "127.0.0.1:99999";
+  EXPECT_THAT(options.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("--metrics-listen")));
+}
+
 TEST(RouterOptionsTest, NamesTheFlagThatIsOutOfRange) {
   RouterOptions options = Valid();
   options.tokenize_threads = 1;

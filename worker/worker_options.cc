@@ -2,12 +2,15 @@
 
 #include <limits>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/status_macros.h"
 
 namespace lapidary {
 namespace {
+
+constexpr int kMaxPort = 65535;  // gRPC takes larger ones modulo 65536.
 
 absl::Status ExpectSet(absl::string_view flag, absl::string_view value) {
   if (!value.empty()) return absl::OkStatus();
@@ -23,12 +26,15 @@ absl::Status ExpectInRange(absl::string_view flag, int64_t value, int64_t least,
 
 absl::Status ExpectAddress(absl::string_view flag, absl::string_view value) {
   const size_t colon = value.rfind(':');
+  int port = 0;
   if (colon != absl::string_view::npos && colon > 0 &&
-      colon + 1 < value.size()) {
+      absl::SimpleAtoi(value.substr(colon + 1), &port) && port >= 0 &&
+      port <= kMaxPort) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat(flag, ": expected HOST:PORT, got \"", value, "\""));
+      absl::StrCat(flag, ": expected HOST:PORT with a port from 0 to ",
+                   kMaxPort, ", got \"", value, "\""));
 }
 
 }  // namespace

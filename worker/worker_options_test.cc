@@ -34,6 +34,8 @@ TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
       {"--image-dir", [](auto& o) { o.image_dir = ""; }},
       {"--listen", [](auto& o) { o.listen = "8000"; }},
       {"--metrics-listen", [](auto& o) { o.metrics_listen = ":1"; }},
+      // It used to be taken for port 34463.
+      {"--listen", [](auto& o) { o.listen = "127.0.0.1:99999"; }},
       {"--threads", [](auto& o) { o.threads = -1; }},
       {"--kv-memory", [](auto& o) { o.kv_memory = -1; }},
       {"--max-sequences", [](auto& o) { o.max_sequences = 0; }},
