@@ -39,6 +39,8 @@ question=
 model=
 kv_memory=
 keep=no
+run=     # The folder of this run: document, answer, logs.
+pids=()  # Of the servers.
 
 parse_arguments() {
   while (($# > 0)); do
@@ -56,14 +58,17 @@ parse_arguments() {
         set -- "${1%%=*}" "${1#*=}" "${@:2}"
         ;;
     esac
-    (($# > 1)) || fail "needs a value after $1, or it is unknown; see --help"
+    case $1 in
+      --context | --depth | --question | --model | --kv-memory) ;;
+      *) fail "unknown option $1; see --help" ;;
+    esac
+    (($# > 1)) || fail "needs a value after $1; see --help"
     case $1 in
       --context) context=$2 ;;
       --depth) depth=$2 ;;
       --question) question=$2 ;;
       --model) model=$2 ;;
       --kv-memory) kv_memory=$2 ;;
-      *) fail "unknown option $1; see --help" ;;
     esac
     shift 2
   done
@@ -188,8 +193,11 @@ Worker and router go on running. In $root:
   $client status
   $client chat
   $client generate --file $run/document.txt --prompt "$question"
-To stop them: kill ${pids[*]}
 END
+  [[ $recall == no ]] || say "  (The built-in model only continues lines of what it is given: say
+  'the door is red and the lamp is green. the door is red', not 'Hello'.)"
+  say "To stop them: kill ${pids[*]}
+Their logs are in $run"
 }
 
 # Stops what was started; a worker that drains gets ten seconds.
@@ -209,8 +217,20 @@ stop() {
   done
 }
 
+# interrupted EXIT_CODE: ends after a signal; nothing of this run stays.
+interrupted() {
+  trap - EXIT INT TERM
+  stop
+  [[ -z $run ]] || rm -rf "$run"
+  say "Interrupted; nothing is left running."
+  exit "$1"
+}
+
 main() {
   parse_arguments "$@"
+  trap stop EXIT
+  trap 'interrupted 130' INT
+  trap 'interrupted 143' TERM
   mkdir -p "$state"
   [[ -d /usr/share/common-licenses ]] ||
     fail "needs the texts in /usr/share/common-licenses (Debian package base-files)"
@@ -230,10 +250,6 @@ main() {
   build
   [[ $recall == no ]] || write_checkpoint
   run=$(mktemp -d "$state/run.XXXXXX")
-  pids=()
-  trap stop EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
   make_document
   start_servers
   ask
