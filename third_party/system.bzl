@@ -27,6 +27,7 @@ _system_library = repository_rule(
 def system_libraries():
     """Declares every library that the project links."""
     for name, package, headers in [
+        ("com_github_facebookincubator_gloo", "libgloo-dev", ["gloo"]),
         ("com_github_gflags_gflags", "libgflags-dev", ["gflags"]),
         ("com_github_google_benchmark", "libbenchmark-dev", ["benchmark"]),
         ("com_github_google_glog", "libgoogle-glog-dev", ["glog"]),
