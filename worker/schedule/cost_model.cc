@@ -326,7 +326,8 @@ absl::Duration CostModel::Time(const StepCost& cost) const {
   for (const StepCost::Exchanged& exchanged : cost.exchanged) {
     seconds += TransferSeconds(exchanged);
   }
-  return absl::Seconds(seconds);
+  // As plans carry it, and never less.
+  return absl::Ceil(absl::Seconds(seconds), absl::Nanoseconds(1));
 }
 
 // ----------------------------------------------------------------- Choice

@@ -1,8 +1,10 @@
 // Random loads on small memories: what must hold in every step.
 
 #include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -16,6 +18,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/cache/kv_cache.h"
+#include "worker/schedule/cost_model.h"
 #include "worker/schedule/scheduler.h"
 #include "worker/schedule/step_plan.h"
 
@@ -29,11 +32,65 @@ TokenId TokenAt(SequenceId id, int position) {
   return static_cast<TokenId>((id * 7919 + position * 31) % 262144);
 }
 
+// A group of several ranks.
+struct Ranks {
+  int max_range_tokens = 0;
+  int replica_pages = 0;
+  int deadline = 0;  // Inter-token, in milliseconds; 0: none.
+};
+
 struct Case {
   unsigned seed;
   KvCache::Options cache;
   Scheduler::Options scheduler;
+  Ranks ranks = {};
 };
+
+double Between(double low, double high, std::minstd_rand& random) {
+  return low *
+         std::pow(high / low, std::uniform_real_distribution<double>()(random));
+}
+
+// Of a small model at rates that are drawn from the case's seed: steps take
+// from microseconds to seconds.
+CostModel RandomCosts(const Case& of) {
+  std::minstd_rand random(of.seed);
+  random.discard(10);  // The first ones are alike for seeds that are.
+  const ModelShape shape = {.hidden_size = 128,
+                            .intermediate_size = 256,
+                            .num_heads = 24,
+                            .vocab_size = 1000,
+                            .window = of.cache.window,
+                            .window_layers = {.count = 5,
+                                              .kv_heads = 24,
+                                              .head_dim = 16,
+                                              .key_half = 8,
+                                              .has_v = true},
+                            .global_layers = {.count = 1,
+                                              .kv_heads = 1,
+                                              .head_dim = 32,
+                                              .key_half = 4,
+                                              .has_v = false}};
+  RankRates rates;
+  rates.read_bytes = Between(1e8, 1e10, random);
+  rates.matmul_flops = rates.read_bytes * Between(5, 100, random);
+  rates.attention_flops = rates.matmul_flops * Between(0.3, 1, random);
+  rates.link_bytes = rates.read_bytes / Between(1, 50, random);
+  rates.link_latency = absl::Seconds(Between(1e-7, 1e-4, random));
+  return CostModel(shape, rates, of.cache.num_ranks, 4);
+}
+
+Scheduler::Options SchedulerOptions(const Case& of) {
+  Scheduler::Options options = of.scheduler;
+  if (of.ranks.max_range_tokens == 0) return options;
+  options.cost_model = RandomCosts(of);
+  options.max_range_tokens = of.ranks.max_range_tokens;
+  options.replica_pages = of.ranks.replica_pages;
+  if (of.ranks.deadline > 0) {
+    options.inter_token_deadline = absl::Milliseconds(of.ranks.deadline);
+  }
+  return options;
+}
 
 std::string PrintCase(const ::testing::TestParamInfo<Case>& info) {
   return "Seed" + std::to_string(info.param.seed);
@@ -50,6 +107,20 @@ struct Shadow {
   int computed = 0;  // Since it was last admitted.
   bool admitted = false;
   bool prefilled = false;
+  int rounds_since_token = 0;
+
+  int size() const { return num_prompt + num_output; }
+  bool decoding() const { return num_output > 0 && computed == size() - 1; }
+};
+
+// What the ranks' replica holds.
+struct ShadowReplica {
+  std::optional<SequenceId> owner;
+  int num_tokens = 0;
+
+  void Release(SequenceId sequence) {
+    if (owner == sequence) *this = {};
+  }
 };
 
 class SchedulerPropertyTest : public ::testing::TestWithParam<Case> {
@@ -60,6 +131,10 @@ class SchedulerPropertyTest : public ::testing::TestWithParam<Case> {
   void CheckPart(const StepPlan& plan, const SequenceStep& step);
   void CheckPages(const StepPlan& plan, const SequenceStep& step);
   void CheckCadence(const StepPlan& plan);
+  void CheckRound(const StepPlan& plan, const std::vector<Event>& events);
+  void CheckDeadline(const StepPlan& plan);
+  void CheckReplica(const StepPlan& plan, const SequenceStep& step);
+  bool HasStreams() const;
   void Take(const std::vector<Event>& events);
 
   int Draw(int low, int high) {
@@ -68,7 +143,11 @@ class SchedulerPropertyTest : public ::testing::TestWithParam<Case> {
 
   std::minstd_rand random_{GetParam().seed};
   KvCache cache_{GetParam().cache};
-  Scheduler scheduler_{GetParam().scheduler, cache_};
+  Scheduler scheduler_{SchedulerOptions(GetParam()), cache_};
+  ShadowReplica replica_;
+  bool pages_were_short_ = false;  // Before the step was planned.
+  int64_t num_rounds_ = 0;
+  int64_t num_over_deadline_ = 0;
   std::map<SequenceId, Shadow> live_;
   absl::Time now_ = absl::UnixEpoch();
   SequenceId next_id_ = 1;
@@ -112,6 +191,7 @@ void SchedulerPropertyTest::CancelSome() {
   auto victim = live_.begin();
   std::advance(victim, Draw(0, static_cast<int>(live_.size()) - 1));
   scheduler_.Cancel(victim->first);
+  replica_.Release(victim->first);
   live_.erase(victim);
 }
 
@@ -129,6 +209,7 @@ void SchedulerPropertyTest::Take(const std::vector<Event>& events) {
         break;
       case Event::Kind::kPreempted:
         shadow.computed = 0;
+        replica_.Release(event.sequence);
         ++num_preempted_;
         break;
       case Event::Kind::kFinished:
@@ -141,6 +222,7 @@ void SchedulerPropertyTest::Take(const std::vector<Event>& events) {
                     stopped ? shadow.stop_after : shadow.max_tokens);
           ++num_finished_;
         }
+        replica_.Release(event.sequence);
         live_.erase(event.sequence);
         break;
     }
@@ -187,35 +269,87 @@ void SchedulerPropertyTest::CheckPages(const StepPlan& plan,
 // ran in a step runs in the next one.
 void SchedulerPropertyTest::CheckCadence(const StepPlan& plan) {
   int decoding = 0;
-  for (const auto& [id, shadow] : live_) {
-    const int size = shadow.num_prompt + shadow.num_output;
-    if (shadow.num_output == 0 || shadow.computed != size - 1) continue;
-    ++decoding;
-  }
-  int planned = 0;
+  for (const auto& [id, shadow] : live_) decoding += shadow.decoding();
+  std::set<SequenceId> planned;
   for (const SequenceStep& step : plan.sequences) {
-    const Shadow& shadow = live_[step.sequence];
-    const int size = shadow.num_prompt + shadow.num_output;
-    planned += shadow.num_output > 0 && shadow.computed == size - 1;
+    if (live_[step.sequence].decoding()) planned.insert(step.sequence);
   }
   // The last in rank may wait in place; an eighth may be kept for prefills.
   const int budget = GetParam().scheduler.max_step_tokens;
-  EXPECT_GE(planned, std::min(budget - (budget + 7) / 8, decoding - 1));
+  const int num_planned = static_cast<int>(planned.size());
+  const int share = budget - (budget + 7) / 8;
+  EXPECT_GE(num_planned, std::min(share, decoding - 1));
+  for (auto& [id, shadow] : live_) {
+    // Who waits though there is budget has had its chance.
+    if (planned.contains(id) || num_planned < share) {
+      shadow.rounds_since_token = 0;
+    }
+  }
+}
+
+bool SchedulerPropertyTest::HasStreams() const {
+  return std::any_of(live_.begin(), live_.end(),
+                     [](const auto& entry) { return entry.second.decoding(); });
+}
+
+// One prefill, and streams have a token between two of them.
+void SchedulerPropertyTest::CheckRound(const StepPlan& plan,
+                                       const std::vector<Event>& events) {
+  ++num_rounds_;
+  ASSERT_EQ(plan.sequences.size(), 1u);
+  const SequenceStep& step = plan.sequences.front();
+  ASSERT_FALSE(live_[step.sequence].decoding());
+  ASSERT_NO_FATAL_FAILURE(CheckReplica(plan, step));
+  for (auto& [id, shadow] : live_) {
+    if (!shadow.decoding() || ++shadow.rounds_since_token < 2) continue;
+    // It waits for a page, and so does all that is no round.
+    EXPECT_TRUE(pages_were_short_ || !events.empty()) << "sequence " << id;
+  }
+}
+
+void SchedulerPropertyTest::CheckReplica(const StepPlan& plan,
+                                         const SequenceStep& step) {
+  const bool fits =
+      NumPages(live_[step.sequence].size()) <= GetParam().ranks.replica_pages;
+  if (!replica_.owner.has_value() && fits) replica_.owner = step.sequence;
+  const bool owned = replica_.owner == step.sequence;
+  ASSERT_EQ(plan.replica_tokens, owned ? replica_.num_tokens : kNoReplica);
+  if (owned) replica_.num_tokens = step.start + step.num_tokens;
+}
+
+// With prefill beside streams, a step keeps to the deadline if it is longer
+// than a page.
+void SchedulerPropertyTest::CheckDeadline(const StepPlan& plan) {
+  const int64_t counted = scheduler_.counts().over_deadline;
+  int prefilled = 0;
+  for (const SequenceStep& step : plan.sequences) {
+    if (!live_[step.sequence].decoding()) prefilled += step.num_tokens;
+  }
+  const bool over =
+      GetParam().ranks.deadline > 0 && prefilled > 0 && HasStreams() &&
+      GetParam().cache.num_ranks > 1 &&
+      plan.planned_time > absl::Milliseconds(GetParam().ranks.deadline);
+  EXPECT_EQ(counted - num_over_deadline_, over);
+  EXPECT_TRUE(!over || prefilled <= kPageTokens) << prefilled;
+  num_over_deadline_ = counted;
 }
 
 void SchedulerPropertyTest::Step() {
   std::vector<Event> events;
+  pages_were_short_ =
+      cache_.free_global_pages() == 0 || cache_.free_window_pages() == 0;
   const StepPlan& plan = scheduler_.Plan(now_, events);
   Take(events);
   ASSERT_EQ(plan.empty(), live_.empty());
   const PlanLimits limits = {
+      .num_ranks = GetParam().cache.num_ranks,
       .vocab_size = 1 << 20,
       .global_pages = GetParam().cache.global_pages_per_rank,
       .window_pages = GetParam().cache.window_pages,
-      .max_step_tokens = GetParam().scheduler.max_step_tokens};
+      .max_step_tokens = GetParam().scheduler.max_step_tokens,
+      .max_range_tokens = GetParam().ranks.max_range_tokens,
+      .replica_pages = GetParam().ranks.replica_pages};
   ASSERT_THAT(DecodeStepPlan(EncodeStepPlan(plan), limits), IsOkAndHolds(plan));
-  ASSERT_LE(static_cast<int>(plan.tokens.size()),
-            GetParam().scheduler.max_step_tokens);
   ASSERT_LE(static_cast<int>(plan.sequences.size()),
             GetParam().scheduler.max_sequences);
 
@@ -233,10 +367,17 @@ void SchedulerPropertyTest::Step() {
       ASSERT_TRUE(page == kNoPage || window.insert(page).second);
     }
   }
-  CheckCadence(plan);
+  CheckDeadline(plan);
+  if (plan.layout == Layout::kTokenSplit) {
+    ASSERT_NO_FATAL_FAILURE(CheckRound(plan, events));
+  } else {
+    CheckCadence(plan);
+  }
 
   for (const SequenceStep& step : plan.sequences) {
-    live_[step.sequence].computed += step.num_tokens;
+    Shadow& shadow = live_[step.sequence];
+    shadow.computed += step.num_tokens;
+    if (shadow.computed == shadow.size()) replica_.Release(step.sequence);
   }
   std::vector<Scheduler::Sampled> sampled;
   auto part = plan.sequences.begin();
@@ -272,8 +413,10 @@ TEST_P(SchedulerPropertyTest, HoldsInEveryStep) {
   EXPECT_EQ(scheduler_.load().waiting, 0);
   EXPECT_EQ(scheduler_.load().waiting_tokens, 0);
   EXPECT_GT(num_finished_, 20);
+  EXPECT_EQ(scheduler_.counts().rounds, num_rounds_);
   std::cout << num_finished_ << " finished, " << num_expired_ << " expired, "
-            << num_preempted_ << " preempted\n";
+            << num_preempted_ << " preempted, " << num_rounds_ << " rounds, "
+            << num_over_deadline_ << " steps over the deadline\n";
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -291,6 +434,23 @@ INSTANTIATE_TEST_SUITE_P(
              {2, 20, 25, 127},
              {.max_step_tokens = 96, .max_waiting_tokens = 2000}},
         Case{10, {1, 100, 17, 1024}, {.max_step_tokens = 2048}}),
+    PrintCase);
+
+INSTANTIATE_TEST_SUITE_P(
+    LoadsOnRanks, SchedulerPropertyTest,
+    ::testing::Values(
+        Case{11, {1, 30, 20, 100}, {.max_step_tokens = 128}, {256, 20, 10}},
+        Case{12, {2, 20, 20, 100}, {.max_step_tokens = 128}, {256, 20, 10}},
+        Case{13, {3, 10, 12, 96}, {.max_step_tokens = 64}, {64, 30, 50}},
+        Case{14, {4, 10, 40, 200}, {.max_step_tokens = 100}, {512, 0, 1}},
+        Case{15, {8, 20, 60, 1024}, {.max_step_tokens = 512}, {1024, 200, 5}},
+        Case{16, {8, 4, 6, 65}, {.max_step_tokens = 3}, {128, 10, 0}},
+        Case{17, {2, 8, 3, 100}, {.max_step_tokens = 1}, {64, 8, 2}},
+        Case{18, {4, 3, 5, 100}, {.max_sequences = 3}, {192, 12, 100}},
+        Case{19, {3, 40, 30, 500}, {.max_step_tokens = 200}, {320, 60, 1000}},
+        Case{20, {2, 5, 40, 1}, {.max_step_tokens = 32}, {64, 4, 20}},
+        Case{21, {4, 30, 30, 300}, {.max_step_tokens = 5}, {256, 120, 3}},
+        Case{22, {8, 30, 99, 700}, {.max_step_tokens = 256}, {128, 50, 500}}),
     PrintCase);
 
 }  // namespace
