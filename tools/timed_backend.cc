@@ -72,6 +72,10 @@ void TimedBackend::WriteKv(const WriteKvArgs& args) {
   Time(times_.other, [&] { backend_.WriteKv(args); });
 }
 
+void TimedBackend::Copy(Tensor from, Tensor to) {
+  Time(times_.other, [&] { backend_.Copy(from, to); });
+}
+
 void TimedBackend::ReadKv(const ReadKvArgs& args) {
   Time(times_.other, [&] { backend_.ReadKv(args); });
 }

@@ -47,6 +47,7 @@ class TimedBackend : public Backend {
                   float* sin) override;
   void QkNormRope(const QkNormRopeArgs& args) override;
   void WriteKv(const WriteKvArgs& args) override;
+  void Copy(Tensor from, Tensor to) override;
   void ReadKv(const ReadKvArgs& args) override;
   void Attend(const AttendArgs& args) override;
   void MergeAttention(const MergeAttentionArgs& args) override;

@@ -81,6 +81,7 @@ void CheckPages(const AttendArgs& args, const AttentionSequence& sequence) {
   const int end =
       has_step ? std::min(keys.end, sequence.start - sequence.earlier_keys)
                : keys.end;
+  if (keys.begin >= end) return;
   for (int p = keys.begin / kPageTokens; p * kPageTokens < end; ++p) {
     if (p % args.num_ranks != args.rank) continue;
     const int index = p - sequence.first_page;
