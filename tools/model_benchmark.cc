@@ -86,10 +86,11 @@ absl::Status ModelBenchmark::Start() {
       config, {.max_sequences = options_.max_batch,
                .max_tokens = options_.max_depth + options_.max_prompt,
                .max_step_tokens = options_.chunk});
-  ASSIGN_OR_RETURN(
-      store_, KvStore::Create(config, options_.compute, /*num_ranks=*/1,
-                              cache.global_pages_per_rank, cache.window_pages,
-                              backend_));
+  ASSIGN_OR_RETURN(store_,
+                   KvStore::Create(config, options_.compute, /*num_ranks=*/1,
+                                   {.global = cache.global_pages_per_rank,
+                                    .window = cache.window_pages},
+                                   backend_));
   FillPages(cache.global_pages_per_rank, cache.window_pages);
   ASSIGN_OR_RETURN(
       gemma_,
@@ -98,7 +99,11 @@ absl::Status ModelBenchmark::Start() {
           {.compute = options_.compute,
            .max_step_tokens = std::max(options_.chunk, options_.max_batch),
            .max_logit_rows = options_.max_batch}));
-  driver_ = std::make_unique<SequenceDriver>(*gemma_, cache);
+  driver_ = std::make_unique<SequenceDriver>(
+      [this](const StepPlan& plan, const Gemma::Observer& observer) {
+        return gemma_->Forward(plan, observer);
+      },
+      cache);
   return absl::OkStatus();
 }
 

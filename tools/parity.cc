@@ -14,6 +14,8 @@
 #include "common/command_line.h"
 #include "common/generation_config.h"
 #include "common/status_macros.h"
+#include "common/tokens.h"
+#include "tools/in_process_group.h"
 #include "tools/model_flags.h"
 #include "tools/parity_cases.h"
 #include "tools/parity_check.h"
@@ -25,6 +27,13 @@ ABSL_FLAG(std::string, cases, "", "cases.json or cases_long.json");
 ABSL_FLAG(std::string, reference, "",
           "safetensors with ID.logits for each case");
 ABSL_FLAG(int, chunk, 512, "prompt tokens a step, at most");
+ABSL_FLAG(int, ranks, 1,
+          "ranks, as threads of this process; --threads are those of each");
+ABSL_FLAG(int, round_tokens, 0,
+          "prefill in rounds of this many tokens, split over the ranks; 0: in "
+          "chunks under head split");
+ABSL_FLAG(bool, replica, true,
+          "whether the ranks keep a replica of the prompt's latents in rounds");
 ABSL_FLAG(std::string, only, "", "run the case of this id alone");
 
 namespace lapidary {
@@ -103,6 +112,44 @@ SequenceDriver::Options DriverOptions(const std::vector<ParityCase>& cases,
   return options;
 }
 
+// In chunks, or in rounds if --round-tokens says so.
+absl::StatusOr<SequenceDriver::Schedule> ScheduleFromFlags() {
+  SequenceDriver::Schedule schedule = {.chunk = absl::GetFlag(FLAGS_chunk)};
+  const int round_tokens = absl::GetFlag(FLAGS_round_tokens);
+  const int num_ranks = absl::GetFlag(FLAGS_ranks);
+  if (round_tokens == 0) return schedule;
+  if (round_tokens < 0 || round_tokens % kPageTokens != 0 || num_ranks < 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--round-tokens must be a multiple of ", kPageTokens,
+                     " and needs --ranks of 2 or more, got ", round_tokens,
+                     " with ", num_ranks));
+  }
+  schedule.rounds = SequenceDriver::Rounds{
+      .round_tokens = round_tokens,
+      .max_range_tokens = round_tokens,
+      .cost = {},
+      .replica = absl::GetFlag(FLAGS_replica) ? SequenceDriver::Replica::kUse
+                                              : SequenceDriver::Replica::kNone};
+  return schedule;
+}
+
+int ReplicaPages(const SequenceDriver::Schedule& schedule,
+                 const SequenceDriver::Options& options) {
+  const bool uses = schedule.rounds.has_value() &&
+                    schedule.rounds->replica == SequenceDriver::Replica::kUse;
+  return uses ? NumPages(options.max_tokens) : 0;
+}
+
+std::string Describe(const SequenceDriver::Schedule& schedule) {
+  if (!schedule.rounds.has_value()) {
+    return absl::StrCat("chunk ", schedule.chunk);
+  }
+  return absl::StrCat("rounds of ", schedule.rounds->round_tokens,
+                      schedule.rounds->replica == SequenceDriver::Replica::kUse
+                          ? " with a replica"
+                          : " without a replica");
+}
+
 // Whether all cases are in bounds.
 absl::StatusOr<bool> RunAll() {
   const int chunk = absl::GetFlag(FLAGS_chunk);
@@ -111,22 +158,33 @@ absl::StatusOr<bool> RunAll() {
   ASSIGN_OR_RETURN(const auto reference,
                    SafetensorsFile::Open(absl::GetFlag(FLAGS_reference)));
   ASSIGN_OR_RETURN(ModelOptions model_options, ModelOptionsFromFlags());
-  const SequenceDriver::Options options = DriverOptions(cases, chunk);
+  const int num_ranks = absl::GetFlag(FLAGS_ranks);
+  SequenceDriver::Options options = DriverOptions(cases, chunk);
+  options.num_ranks = num_ranks;
   model_options.max_step_tokens = std::min(chunk, options.max_tokens);
+  ASSIGN_OR_RETURN(const SequenceDriver::Schedule schedule,
+                   ScheduleFromFlags());
+  if (schedule.rounds.has_value()) {
+    model_options.max_range_tokens = schedule.rounds->max_range_tokens;
+  }
   ASSIGN_OR_RETURN(const GenerationConfig generation,
                    ReadGenerationConfig(model_options.model_dir));
-  ASSIGN_OR_RETURN(const auto model, LoadedModel::Load(model_options));
-  ASSIGN_OR_RETURN(const auto driver, SequenceDriver::Create(*model, options));
-  absl::PrintF("%s, %s, %s, chunk %d\n", model_options.model_dir,
+  ASSIGN_OR_RETURN(const auto group,
+                   InProcessGroup::Load(model_options, num_ranks));
+  ASSIGN_OR_RETURN(
+      const auto driver,
+      SequenceDriver::Create(*group, options, ReplicaPages(schedule, options)));
+  absl::PrintF("%s, %s, ranks %d, each %s, %s\n", model_options.model_dir,
                model_options.compute == DType::kF32 ? "fp32" : "bf16",
-               model->backend().Description(), chunk);
+               num_ranks, group->model(0).backend().Description(),
+               Describe(schedule));
 
   LogitErrors pooled;
   bool in_bounds = true;
   for (const ParityCase& parity_case : cases) {
     const absl::Time begin = absl::Now();
     ASSIGN_OR_RETURN(const ParityResult result,
-                     CheckCase(*driver, parity_case, *reference, chunk,
+                     CheckCase(*driver, parity_case, *reference, schedule,
                                generation.suppress_tokens));
     const std::string violation = Violation(
         result, BoundsFor(model_options.compute,
@@ -149,7 +207,7 @@ absl::StatusOr<bool> RunAll() {
 }  // namespace lapidary
 
 int main(int argc, char** argv) {
-  lapidary::ParseCommandLine(lapidary::kUsage, argc, argv);
+  lapidary::ParseFlags(lapidary::kUsage, argc, argv);
   const absl::StatusOr<bool> in_bounds = lapidary::RunAll();
   if (!in_bounds.ok()) {
     absl::FPrintF(stderr, "parity: %s\n", in_bounds.status().message());

@@ -90,7 +90,7 @@ ParityBounds BoundsFor(DType compute, int num_tokens) {
 absl::StatusOr<ParityResult> CheckCase(SequenceDriver& driver,
                                        const ParityCase& parity_case,
                                        const SafetensorsFile& reference,
-                                       int chunk,
+                                       const SequenceDriver::Schedule& schedule,
                                        std::span<const TokenId> suppressed) {
   SequenceDriver::Sequence sequence = driver.NewSequence(parity_case.tokens);
   std::vector<int> positions = parity_case.positions;
@@ -102,7 +102,7 @@ absl::StatusOr<ParityResult> CheckCase(SequenceDriver& driver,
   size_t row = 0;
   absl::Status status;
   RETURN_IF_ERROR(driver.Prefill(
-      sequence, chunk, positions,
+      sequence, schedule, positions,
       [&](int position, std::span<const float> logits) {
         if (position == last) first = Greedy(logits, suppressed);
         if (row == parity_case.positions.size()) return;

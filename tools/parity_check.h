@@ -52,7 +52,7 @@ inline constexpr double kMaxPooledRatio = 1.1;
 
 ParityBounds BoundsFor(DType compute, int num_tokens);
 
-// Runs the prompt in steps of at most `chunk` tokens, and generates greedily as
+// Runs the prompt as `schedule` says, and generates greedily as
 // long as the case does and as the tokens agree; `suppressed` tokens are never
 // generated.
 //
@@ -60,7 +60,7 @@ ParityBounds BoundsFor(DType compute, int num_tokens);
 absl::StatusOr<ParityResult> CheckCase(SequenceDriver& driver,
                                        const ParityCase& parity_case,
                                        const SafetensorsFile& reference,
-                                       int chunk,
+                                       const SequenceDriver::Schedule& schedule,
                                        std::span<const TokenId> suppressed);
 
 // Empty if `result` is in bounds, else what is not: "max error 0.1 > 0.002".

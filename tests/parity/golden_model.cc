@@ -81,16 +81,46 @@ GoldenRun GoldenModel::Start(const RunOptions& options) const {
   return run;
 }
 
+GoldenGroup GoldenModel::StartGroup(const GroupOptions& options) const {
+  GoldenGroup run;
+  run.group = ValueOrDie(
+      InProcessGroup::Load({.model_dir = checkpoint_dir_,
+                            .image_dir = checkpoint_dir_,
+                            .compute = options.compute,
+                            .cpu = {.threads = 1},
+                            .max_step_tokens = options.max_step_tokens,
+                            .max_logit_rows = options.max_logit_rows,
+                            .max_range_tokens = options.max_range_tokens,
+                            .gather_pages = options.gather_pages},
+                           options.num_ranks));
+  run.driver = ValueOrDie(
+      SequenceDriver::Create(*run.group,
+                             {.max_sequences = options.max_sequences,
+                              .max_tokens = options.max_tokens,
+                              .max_step_tokens = options.max_step_tokens,
+                              .num_ranks = options.num_ranks},
+                             options.replica_pages));
+  return run;
+}
+
 LogitsByPosition RunPrompt(const GoldenRun& run, const ParityCase& parity_case,
                            int chunk) {
-  LogitsByPosition result;
   SequenceDriver::Sequence sequence =
       run.driver->NewSequence(parity_case.tokens);
-  const absl::Status status = run.driver->Prefill(
-      sequence, chunk, parity_case.positions,
-      [&](int position, std::span<const float> logits) {
-        result[position].assign(logits.begin(), logits.end());
-      });
+  return RunRest(*run.driver, sequence, {.chunk = chunk},
+                 parity_case.positions);
+}
+
+LogitsByPosition RunRest(SequenceDriver& driver,
+                         SequenceDriver::Sequence& sequence,
+                         const SequenceDriver::Schedule& schedule,
+                         std::span<const int> positions) {
+  LogitsByPosition result;
+  const absl::Status status =
+      driver.Prefill(sequence, schedule, positions,
+                     [&](int position, std::span<const float> logits) {
+                       result[position].assign(logits.begin(), logits.end());
+                     });
   CHECK(status.ok()) << status;
   return result;
 }

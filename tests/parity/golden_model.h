@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "common/tokens.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/tensor.h"
+#include "tools/in_process_group.h"
 #include "tools/parity_cases.h"
 #include "tools/sequence_driver.h"
 #include "worker/loader/safetensors.h"
@@ -27,6 +29,12 @@ std::string NameOf(DType compute);
 // A model that is ready to run sequences.
 struct GoldenRun {
   std::unique_ptr<LoadedModel> model;
+  std::unique_ptr<SequenceDriver> driver;
+};
+
+// The same of several ranks, a thread each.
+struct GoldenGroup {
+  std::unique_ptr<InProcessGroup> group;
   std::unique_ptr<SequenceDriver> driver;
 };
 
@@ -57,6 +65,19 @@ class GoldenModel {
   };
   GoldenRun Start(const RunOptions& options) const;
 
+  struct GroupOptions {
+    DType compute = DType::kF32;
+    int num_ranks = 1;
+    int max_step_tokens = 512;
+    int max_logit_rows = 64;
+    int max_range_tokens = 0;  // As Gemma::Options.
+    int gather_pages = 256;
+    int replica_pages = 0;
+    int max_tokens = 0;  // Of a sequence.
+    int max_sequences = 1;
+  };
+  GoldenGroup StartGroup(const GroupOptions& options) const;
+
  private:
   explicit GoldenModel(const std::string& name);
 
@@ -70,6 +91,12 @@ class GoldenModel {
 // Runs a case's prompt in steps of at most `chunk` tokens.
 LogitsByPosition RunPrompt(const GoldenRun& run, const ParityCase& parity_case,
                            int chunk);
+
+// Runs the rest of `sequence` as `schedule` says.
+LogitsByPosition RunRest(SequenceDriver& driver,
+                         SequenceDriver::Sequence& sequence,
+                         const SequenceDriver::Schedule& schedule,
+                         std::span<const int> positions);
 
 }  // namespace lapidary
 

@@ -40,8 +40,8 @@ TEST_P(GoldenTest, LogitsAndGreedyTokensMatch) {
   LogitErrors pooled;
   for (const ParityCase& parity_case : golden_.cases()) {
     const absl::StatusOr<ParityResult> result =
-        CheckCase(*run_.driver, parity_case, golden_.reference(), kMaxTokens,
-                  golden_.suppressed());
+        CheckCase(*run_.driver, parity_case, golden_.reference(),
+                  {.chunk = kMaxTokens}, golden_.suppressed());
     ASSERT_OK(result);
     const ParityBounds bounds =
         BoundsFor(compute_, static_cast<int>(parity_case.tokens.size()));

@@ -41,8 +41,8 @@ TEST_P(IsaTest, LogitsAndGreedyTokensMatch) {
   for (const ParityCase& parity_case : golden.cases()) {
     if (parity_case.tokens.size() > max_tokens) continue;
     const absl::StatusOr<ParityResult> result =
-        CheckCase(*run.driver, parity_case, golden.reference(),
-                  /*chunk=*/128, golden.suppressed());
+        CheckCase(*run.driver, parity_case, golden.reference(), {.chunk = 128},
+                  golden.suppressed());
     ASSERT_OK(result);
     EXPECT_EQ(Violation(*result, BoundsFor(compute, 0)), "") << parity_case.id;
     pooled.Add(result->errors);

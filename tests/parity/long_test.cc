@@ -21,7 +21,7 @@ TEST(LongTest, LogitsAndGreedyTokensMatchAt16K) {
   const GoldenRun run = golden.Start(
       {.compute = DType::kF32, .max_step_tokens = 1000, .max_tokens = 16400});
   const absl::StatusOr<ParityResult> result =
-      CheckCase(*run.driver, parity_case, **reference, /*chunk=*/1000,
+      CheckCase(*run.driver, parity_case, **reference, {.chunk = 1000},
                 golden.suppressed());
   ASSERT_OK(result);
   EXPECT_EQ(Violation(*result, BoundsFor(DType::kF32, 16384)), "");

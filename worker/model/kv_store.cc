@@ -2,17 +2,18 @@
 
 #include "common/status_macros.h"
 #include "common/tokens.h"
+#include "worker/parallel/context_split.h"
 
 namespace lapidary {
 namespace {
 
 // A layer's planes without their memory.  Window layers are split over the
-// ranks by KV heads, global layers by pages, whole.
+// ranks by KV heads, global layers by pages, with all heads.
 KvPlanes PlanesOf(const LayerConfig& layer, DType dtype, int num_ranks) {
   KvPlanes planes;
   planes.dtype = dtype;
   planes.kv_heads = layer.type == LayerType::kWindow
-                        ? layer.num_kv_heads / num_ranks
+                        ? ShareOfKvHeads(layer.num_kv_heads, 0, num_ranks).count
                         : layer.num_kv_heads;
   planes.head_dim = layer.head_dim;
   planes.key_half = layer.key_half;
@@ -43,27 +44,38 @@ PageBytes KvPageBytes(const GemmaConfig& config, DType dtype, int num_ranks) {
 }
 
 absl::StatusOr<std::unique_ptr<KvStore>> KvStore::Create(
-    const GemmaConfig& config, DType dtype, int num_ranks, int num_global_pages,
-    int num_window_pages, Backend& backend) {
+    const GemmaConfig& config, DType dtype, int num_ranks, const KvPages& pages,
+    Backend& backend) {
   std::unique_ptr<KvStore> store(new KvStore(backend));
   for (const LayerConfig& layer : config.layers) {
-    const int64_t num_pages =
-        layer.type == LayerType::kWindow ? num_window_pages : num_global_pages;
+    const bool global = layer.type == LayerType::kGlobal;
     // In the store before its memory is: the destructor frees what there is.
-    KvPlanes& planes =
-        store->planes_.emplace_back(PlanesOf(layer, dtype, num_ranks));
-    ASSIGN_OR_RETURN(planes.keys,
-                     backend.Allocate(num_pages * KeyPageBytes(planes)));
-    ASSIGN_OR_RETURN(planes.values,
-                     backend.Allocate(num_pages * ValuePageBytes(planes)));
+    const KvPlanes planes = PlanesOf(layer, dtype, num_ranks);
+    store->planes_.push_back(planes);
+    RETURN_IF_ERROR(store->Allocate(global ? pages.global : pages.window,
+                                    store->planes_.back()));
+    store->replica_.push_back(planes);
+    RETURN_IF_ERROR(
+        store->Allocate(global ? pages.replica : 0, store->replica_.back()));
   }
   return store;
 }
 
+absl::Status KvStore::Allocate(int num_pages, KvPlanes& planes) {
+  if (num_pages == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(planes.keys,
+                   backend_.Allocate(num_pages * KeyPageBytes(planes)));
+  ASSIGN_OR_RETURN(planes.values,
+                   backend_.Allocate(num_pages * ValuePageBytes(planes)));
+  return absl::OkStatus();
+}
+
 KvStore::~KvStore() {
-  for (const KvPlanes& planes : planes_) {
-    backend_.Free(planes.keys);
-    backend_.Free(planes.values);
+  for (const auto* family : {&planes_, &replica_}) {
+    for (const KvPlanes& planes : *family) {
+      backend_.Free(planes.keys);
+      backend_.Free(planes.values);
+    }
   }
 }
 

@@ -47,12 +47,18 @@ TEST(KvPageBytesTest, SplitsWindowPagesByHeadsAlone) {
   EXPECT_EQ(bytes.window, 5 * 64 * 2 * (256 + 256) * 2);
 }
 
+TEST(KvPageBytesTest, RepeatsAHeadWhereRanksAreMore) {
+  const PageBytes bytes =
+      KvPageBytes(SixLayersOf12B(), DType::kBf16, /*num_ranks=*/16);
+  EXPECT_EQ(bytes.window, 5 * 64 * 1 * (256 + 256) * 2);
+}
+
 TEST(KvStoreTest, GivesEachLayerPlanesOfItsFamily) {
   const auto backend = NewCpuBackend({.threads = 1});
   ASSERT_OK(backend);
-  const auto store = KvStore::Create(
-      SixLayersOf12B(), DType::kBf16, /*num_ranks=*/1,
-      /*num_global_pages=*/3, /*num_window_pages=*/2, **backend);
+  const auto store =
+      KvStore::Create(SixLayersOf12B(), DType::kBf16, /*num_ranks=*/1,
+                      {.global = 3, .window = 2, .replica = 1}, **backend);
   ASSERT_OK(store);
   const KvPlanes& window = (*store)->planes(0);
   EXPECT_EQ(window.kv_heads, 8);
@@ -61,15 +67,18 @@ TEST(KvStoreTest, GivesEachLayerPlanesOfItsFamily) {
   EXPECT_EQ(global.head_dim, 512);
   EXPECT_NE(global.keys, nullptr);
   EXPECT_NE(global.values, window.values);
+  EXPECT_NE((*store)->replica(5).values, nullptr);
+  EXPECT_NE((*store)->replica(5).values, global.values);
+  EXPECT_EQ((*store)->replica(0).values, nullptr);
 }
 
 TEST(KvStoreTest, SaysSoWhenMemoryIsShort) {
   const auto backend = NewCpuBackend({.threads = 1});
   ASSERT_OK(backend);
-  EXPECT_THAT(KvStore::Create(SixLayersOf12B(), DType::kBf16, /*num_ranks=*/1,
-                              /*num_global_pages=*/2'000'000'000,
-                              /*num_window_pages=*/2, **backend),
-              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(
+      KvStore::Create(SixLayersOf12B(), DType::kBf16, /*num_ranks=*/1,
+                      {.global = 2'000'000'000, .window = 2}, **backend),
+      StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/loader/checkpoint.h"
+#include "worker/model/rank_weights.h"
 
 namespace lapidary {
 
@@ -41,31 +42,45 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Load(
 }
 
 LoadedModel::LoadedModel(const ModelOptions& options)
-    : options_(options), group_(/*num_ranks=*/1) {}
+    : options_(options), alone_(/*num_ranks=*/1) {}
 
-absl::Status LoadedModel::AllocateKv(int num_global_pages,
-                                     int num_window_pages) {
+absl::Status LoadedModel::Allocate(const KvPages& pages) {
+  return Allocate(pages, alone_.rank(0));
+}
+
+absl::Status LoadedModel::Allocate(const KvPages& pages,
+                                   Collective& collective) {
   gemma_.reset();
   store_.reset();
-  ASSIGN_OR_RETURN(
-      store_, KvStore::Create(config_, options_.compute, /*num_ranks=*/1,
-                              num_global_pages, num_window_pages, *backend_));
-  ASSIGN_OR_RETURN(
-      gemma_,
-      Gemma::Create(config_, weights_, *store_, *backend_, group_.rank(0),
-                    {.compute = options_.compute,
-                     .max_step_tokens = options_.max_step_tokens,
-                     .max_logit_rows = options_.max_logit_rows}));
+  RETURN_IF_ERROR(CheckDivides(config_, collective.size()));
+  ASSIGN_OR_RETURN(store_,
+                   KvStore::Create(config_, options_.compute, collective.size(),
+                                   pages, *backend_));
+  ASSIGN_OR_RETURN(gemma_, Gemma::Create(config_, weights_, *store_, *backend_,
+                                         collective, GemmaOptions()));
   return absl::OkStatus();
 }
 
 Gemma& LoadedModel::gemma() {
-  CHECK(gemma_ != nullptr) << "AllocateKv() comes first";
+  CHECK(gemma_ != nullptr) << "Allocate() comes first";
   return *gemma_;
 }
 
-PageBytes LoadedModel::page_bytes() const {
-  return KvPageBytes(config_, options_.compute, /*num_ranks=*/1);
+PageBytes LoadedModel::page_bytes(int num_ranks) const {
+  return KvPageBytes(config_, options_.compute, num_ranks);
+}
+
+int64_t LoadedModel::workspace_bytes(int num_ranks) const {
+  return Gemma::MemoryBytes(config_, GemmaOptions(), num_ranks);
+}
+
+Gemma::Options LoadedModel::GemmaOptions() const {
+  return {.compute = options_.compute,
+          .max_step_tokens = options_.max_step_tokens,
+          .max_logit_rows = options_.max_logit_rows,
+          .max_range_tokens = options_.max_range_tokens,
+          .gather_pages = options_.gather_pages,
+          .progress = options_.progress};
 }
 
 }  // namespace lapidary

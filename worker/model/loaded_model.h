@@ -3,7 +3,7 @@
 //
 //   config.json ─► GemmaConfig ─┐
 //   safetensors ─► WeightImage ─┴► GemmaWeights ─┐
-//   AllocateKv(pages) ─► KvStore ────────────────┴► Gemma
+//   Allocate(pages) ─► KvStore ──────────────────┴► Gemma
 
 #ifndef WORKER_MODEL_LOADED_MODEL_H_
 #define WORKER_MODEL_LOADED_MODEL_H_
@@ -24,7 +24,9 @@
 #include "worker/model/gemma_config.h"
 #include "worker/model/gemma_weights.h"
 #include "worker/model/kv_store.h"
+#include "worker/parallel/collective.h"
 #include "worker/parallel/local_collective.h"
+#include "worker/parallel/step_progress.h"
 
 namespace lapidary {
 
@@ -36,6 +38,10 @@ struct ModelOptions {
   CpuOptions cpu;
   int max_step_tokens = 512;
   int max_logit_rows = 64;
+  // As Gemma::Options.
+  int max_range_tokens = 0;
+  int gather_pages = 256;
+  StepProgress* progress = nullptr;
   // What the process is going to take besides, key/value memory above all;
   // counted when the memory is checked.
   int64_t extra_memory_bytes = 0;
@@ -61,23 +67,32 @@ class LoadedModel {
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
-  // Creates the key/value memory and the model over it.  Called again, it
-  // replaces both; what they held is lost.
+  // Creates the key/value memory and the model over it, as this rank of
+  // `collective`'s group; without one, as a group of one rank.  Called again,
+  // it replaces both; what they held is lost.  `collective` must outlive the
+  // model.
   //
-  // Errors: RESOURCE_EXHAUSTED.
-  absl::Status AllocateKv(int num_global_pages, int num_window_pages);
+  // Errors: RESOURCE_EXHAUSTED; INVALID_ARGUMENT if the ranks do not divide
+  // the heads.
+  absl::Status Allocate(const KvPages& pages);
+  absl::Status Allocate(const KvPages& pages, Collective& collective);
 
-  // REQUIRES: AllocateKv() has succeeded.
+  // REQUIRES: Allocate() has succeeded.
   Gemma& gemma();
 
   const GemmaConfig& config() const { return config_; }
   const GemmaWeights& weights() const { return weights_; }
   const LoadStatistics& statistics() const { return statistics_; }
-  PageBytes page_bytes() const;
+  // On one rank of a group of `num_ranks`, which divides the heads.
+  PageBytes page_bytes(int num_ranks = 1) const;
+  // What Allocate() takes besides pages.
+  int64_t workspace_bytes(int num_ranks = 1) const;
   Backend& backend() { return *backend_; }
 
  private:
   explicit LoadedModel(const ModelOptions& options);
+
+  Gemma::Options GemmaOptions() const;
 
   const ModelOptions options_;
   LoadStatistics statistics_;
@@ -85,7 +100,7 @@ class LoadedModel {
   std::unique_ptr<WeightImage> image_;
   GemmaWeights weights_;
   std::unique_ptr<Backend> backend_;
-  LocalGroup group_;  // Of this one rank.
+  LocalGroup alone_;  // The group of one.
   std::unique_ptr<KvStore> store_;
   std::unique_ptr<Gemma> gemma_;
 };

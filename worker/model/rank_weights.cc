@@ -1,65 +1,87 @@
 #include "worker/model/rank_weights.h"
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "kernels/tensor.h"
+#include "worker/parallel/context_split.h"
 
 namespace lapidary {
 namespace {
 
-absl::Status CheckMultiple(const char* what, int value, int divisor) {
-  if (value % divisor == 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "needs %s in multiples of %d for this number of ranks, the model has %d",
-      what, divisor, value));
+bool Divides(const GemmaConfig& config, int num_ranks) {
+  if (num_ranks < 1 || config.num_heads % num_ranks != 0) return false;
+  return std::all_of(config.layers.begin(), config.layers.end(),
+                     [&](const LayerConfig& layer) {
+                       return layer.type == LayerType::kGlobal ||
+                              layer.num_kv_heads % num_ranks == 0 ||
+                              num_ranks % layer.num_kv_heads == 0;
+                     });
 }
 
-PackedMatrix RowShare(const PackedMatrix& w, int rank, int num_ranks) {
-  const int rows = w.rows / num_ranks;
-  return w.Rows(rank * rows, rows);
+PackedMatrix Rows(const PackedMatrix& w, RowShare share) {
+  return w.Rows(share.first, share.count);
 }
 
-PackedMatrix ColumnShare(const PackedMatrix& w, int rank, int num_ranks) {
-  const int cols = w.cols / num_ranks;
-  return w.Cols(rank * cols, cols);
+PackedMatrix Columns(const PackedMatrix& w, RowShare share) {
+  return w.Cols(share.first, share.count);
 }
 
 }  // namespace
 
-absl::Status CheckDivides(const GemmaConfig& config, int num_ranks) {
-  absl::Status status =
-      CheckMultiple("query heads", config.num_heads, num_ranks);
-  for (const LayerConfig& layer : config.layers) {
-    if (layer.type == LayerType::kWindow) {
-      status.Update(CheckMultiple("KV heads", layer.num_kv_heads, num_ranks));
-    }
-  }
-  const int blocks = PackedMatrix::kBlockRows * num_ranks;
-  status.Update(
-      CheckMultiple("intermediate size", config.intermediate_size, blocks));
-  status.Update(CheckMultiple("vocabulary", config.vocab_size, blocks));
-  return status;
+RowShare ShareOfRows(int rows, int rank, int num_ranks) {
+  const int64_t blocks = rows / PackedMatrix::kBlockRows;
+  const auto border = [&](int64_t r) {
+    return static_cast<int>(blocks * r / num_ranks) * PackedMatrix::kBlockRows;
+  };
+  return {.first = border(rank), .count = border(rank + 1) - border(rank)};
 }
 
-RankShape ShapeOfRank(const GemmaConfig& config, int num_ranks) {
+absl::Status CheckDivides(const GemmaConfig& config, int num_ranks) {
+  const int most =
+      std::min({kMaxRanks, config.intermediate_size / PackedMatrix::kBlockRows,
+                config.vocab_size / PackedMatrix::kBlockRows});
+  if (num_ranks <= most && Divides(config, num_ranks)) return absl::OkStatus();
+  std::vector<int> working;
+  for (int n = 1; n <= most; ++n) {
+    if (Divides(config, n)) working.push_back(n);
+  }
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "needs a number of ranks that divides the model's heads: %s; got %d",
+      absl::StrJoin(working, ", "), num_ranks));
+}
+
+RankShape ShapeOfRank(const GemmaConfig& config, int rank, int num_ranks) {
   return {.num_heads = config.num_heads / num_ranks,
-          .intermediate_size = config.intermediate_size / num_ranks,
-          .vocab_size = config.vocab_size / num_ranks};
+          .mlp_columns = ShareOfRows(config.intermediate_size, rank, num_ranks),
+          .vocabulary = ShareOfRows(config.vocab_size, rank, num_ranks)};
 }
 
 GemmaWeights WeightsOfRank(const GemmaConfig& config, GemmaWeights weights,
                            int rank, int num_ranks) {
-  weights.head = RowShare(weights.head, rank, num_ranks);
+  const RankShape shape = ShapeOfRank(config, rank, num_ranks);
+  weights.head = Rows(weights.head, shape.vocabulary);
   for (int l = 0; l < config.num_layers(); ++l) {
-    LayerWeights& layer = weights.layers[l];
-    layer.q = RowShare(layer.q, rank, num_ranks);
-    if (config.layers[l].type == LayerType::kWindow) {
-      layer.k = RowShare(layer.k, rank, num_ranks);
-      layer.v = RowShare(layer.v, rank, num_ranks);
+    const LayerConfig& layer = config.layers[l];
+    LayerWeights& w = weights.layers[l];
+    const RowShare q = {.first = rank * shape.num_heads * layer.head_dim,
+                        .count = shape.num_heads * layer.head_dim};
+    w.q = Rows(w.q, q);
+    w.o = Columns(w.o, q);
+    if (layer.type == LayerType::kWindow) {
+      const KvHeadShare heads =
+          ShareOfKvHeads(layer.num_kv_heads, rank, num_ranks);
+      const RowShare kv = {.first = heads.first * layer.head_dim,
+                           .count = heads.count * layer.head_dim};
+      w.k = Rows(w.k, kv);
+      w.v = Rows(w.v, kv);
     }
-    layer.o = ColumnShare(layer.o, rank, num_ranks);
-    layer.gate = RowShare(layer.gate, rank, num_ranks);
-    layer.up = RowShare(layer.up, rank, num_ranks);
-    layer.down = ColumnShare(layer.down, rank, num_ranks);
+    w.gate = Rows(w.gate, shape.mlp_columns);
+    w.up = Rows(w.up, shape.mlp_columns);
+    w.down = Columns(w.down, shape.mlp_columns);
   }
   return weights;
 }

@@ -102,15 +102,31 @@ TEST_F(RankWeightsTest, SplitsTheHeadByVocabulary) {
   EXPECT_EQ(mine.embedding.rows, 128);
 }
 
+TEST_F(RankWeightsTest, RepeatsWindowHeadsWhereRanksAreMore) {
+  const GemmaWeights mine = WeightsOfRank(config_, weights_, 3, 4);
+  EXPECT_EQ(mine.layers[0].k.rows, 16);
+  ExpectShows(mine.layers[0].k, weights_.layers[0].k, 16, 0);
+  EXPECT_EQ(mine.layers[0].q.rows, 16);
+  ExpectShows(mine.layers[0].q, weights_.layers[0].q, 48, 0);
+}
+
+TEST(ShareOfRowsTest, DiffersByABlockAtMost) {
+  EXPECT_EQ(ShareOfRows(128, 0, 3).count, 32);
+  EXPECT_EQ(ShareOfRows(128, 1, 3).first, 32);
+  EXPECT_EQ(ShareOfRows(128, 1, 3).count, 48);
+  EXPECT_EQ(ShareOfRows(128, 2, 3).count, 48);
+  EXPECT_EQ(ShareOfRows(128, 2, 3).first, 80);
+}
+
 TEST_F(RankWeightsTest, RefusesRanksThatDoNotDivide) {
   EXPECT_OK(CheckDivides(config_, 1));
   EXPECT_OK(CheckDivides(config_, 2));
-  EXPECT_THAT(CheckDivides(config_, 4),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("KV heads in multiples of 4")));
-  EXPECT_THAT(CheckDivides(config_, 3),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("query heads in multiples of 3")));
+  EXPECT_OK(CheckDivides(config_, 4));
+  for (const int ranks : {0, 3, 8}) {
+    EXPECT_THAT(CheckDivides(config_, ranks),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("heads: 1, 2, 4; got ")));
+  }
 }
 
 }  // namespace

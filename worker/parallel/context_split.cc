@@ -112,6 +112,17 @@ int RoundSplit::RankOf(int position) const {
   return static_cast<int>(holder - ranges_.begin());
 }
 
+KvHeadShare ShareOfKvHeads(int kv_heads, int rank, int num_ranks) {
+  if (kv_heads >= num_ranks) {
+    CHECK_EQ(kv_heads % num_ranks, 0);
+    const int count = kv_heads / num_ranks;
+    return {.first = rank * count, .count = count, .primary = true};
+  }
+  CHECK_EQ(num_ranks % kv_heads, 0);
+  const int sharers = num_ranks / kv_heads;
+  return {.first = rank / sharers, .count = 1, .primary = rank % sharers == 0};
+}
+
 Travel ChooseTravel(int64_t context, int64_t num_tokens,
                     const GlobalShape& shape) {
   const int64_t stored = shape.head_dim + 2 * shape.key_half;

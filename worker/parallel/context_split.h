@@ -84,6 +84,17 @@ class RoundSplit {
   std::vector<PositionRange> ranges_;
 };
 
+// Which KV heads of a window layer a rank holds: K / N of them, or where there
+// are fewer heads than ranks one that N / K ranks hold alike.
+struct KvHeadShare {
+  int first = 0;
+  int count = 0;
+  bool primary = true;  // Of the ranks that hold the same, the first.
+};
+
+// REQUIRES: one of kv_heads and num_ranks divides the other.
+KvHeadShare ShareOfKvHeads(int kv_heads, int rank, int num_ranks);
+
 // What travels between ranks so that a global layer's queries meet the keys of
 // the positions before them.
 enum class Travel { kQueries, kKeys };

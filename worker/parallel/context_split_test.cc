@@ -99,6 +99,21 @@ TEST(RoundSplitTest, HasNoHaloWithAWindowOfOne) {
   EXPECT_TRUE(split.tail().empty());
 }
 
+TEST(ShareOfKvHeadsTest, DividesHeadsOverRanks) {
+  const KvHeadShare share = ShareOfKvHeads(8, 3, 4);
+  EXPECT_EQ(share.first, 6);
+  EXPECT_EQ(share.count, 2);
+  EXPECT_TRUE(share.primary);
+}
+
+TEST(ShareOfKvHeadsTest, RepeatsHeadsWhereRanksAreMore) {
+  const KvHeadShare third = ShareOfKvHeads(4, 2, 8);
+  EXPECT_EQ(third.first, 1);
+  EXPECT_EQ(third.count, 1);
+  EXPECT_TRUE(third.primary);
+  EXPECT_FALSE(ShareOfKvHeads(4, 3, 8).primary);
+}
+
 // Of the 12B in bf16.
 constexpr GlobalShape k12b = {.num_heads = 16,
                               .kv_heads = 1,

@@ -1,0 +1,168 @@
+// Groups of several ranks, in both layouts, against the stored references and
+// against one rank.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/testing/status_matchers.h"
+#include "common/tokens.h"
+#include "gtest/gtest.h"
+#include "tests/parity/golden_model.h"
+#include "tools/parity_check.h"
+#include "tools/sequence_driver.h"
+
+namespace lapidary {
+namespace {
+
+using Replica = SequenceDriver::Replica;
+using Schedule = SequenceDriver::Schedule;
+
+// Of logits, to 16384 tokens: only the order of sums differs.
+constexpr double kMaxDifference = 5e-4;
+
+// How a prompt is prefilled.
+struct Way {
+  std::string name;
+  Schedule schedule;
+  int gather_pages = 256;
+};
+
+Schedule InRounds(int round_tokens, int max_range_tokens, Replica replica) {
+  return {.rounds =
+              SequenceDriver::Rounds{.round_tokens = round_tokens,
+                                     .max_range_tokens = max_range_tokens,
+                                     .cost = {.fixed = 1, .per_position = 1e-3},
+                                     .replica = replica}};
+}
+
+// `longest` is the longest range of a rank.
+std::vector<Way> Ways(int longest) {
+  return {
+      {"HeadSplit", {.chunk = 300}},
+      {"HeadSplitSmallBuffer", {.chunk = 300}, /*gather_pages=*/2},
+      {"Replica", InRounds(640, longest, Replica::kUse)},
+      {"Gathered", InRounds(640, longest, Replica::kNone)},
+      {"GatheredSmallBuffer", InRounds(640, longest, Replica::kNone), 2},
+      {"SmallRounds", InRounds(128, longest, Replica::kUse)},
+  };
+}
+
+using Param = std::tuple<std::string, int, Way>;
+
+class GroupTest : public ::testing::TestWithParam<Param> {};
+
+INSTANTIATE_TEST_SUITE_P(Mini, GroupTest,
+                         ::testing::Combine(::testing::Values("unified_mini"),
+                                            ::testing::Values(1, 2, 4, 8),
+                                            ::testing::ValuesIn(Ways(640))),
+                         [](const auto& info) {
+                           return absl::StrCat(std::get<2>(info.param).name,
+                                               "Of", std::get<1>(info.param));
+                         });
+INSTANTIATE_TEST_SUITE_P(Wide, GroupTest,
+                         ::testing::Combine(::testing::Values("unified_wide"),
+                                            ::testing::Values(2, 8),
+                                            ::testing::ValuesIn(Ways(640))),
+                         [](const auto& info) {
+                           return absl::StrCat(std::get<2>(info.param).name,
+                                               "Of", std::get<1>(info.param));
+                         });
+
+// Logits and greedy tokens of every stored case.
+TEST_P(GroupTest, MatchesTheReference) {
+  const auto& [name, num_ranks, way] = GetParam();
+  if (num_ranks == 1 && way.schedule.rounds.has_value()) {
+    GTEST_SKIP() << "a group of one has no rounds";
+  }
+  const GoldenModel& golden = GoldenModel::Get(name);
+  int longest = 0;
+  for (const ParityCase& c : golden.cases()) {
+    longest =
+        std::max(longest, static_cast<int>(c.tokens.size() + c.greedy.size()));
+  }
+  const bool replica = way.schedule.rounds.has_value() &&
+                       way.schedule.rounds->replica == Replica::kUse;
+  const GoldenGroup run = golden.StartGroup(
+      {.num_ranks = num_ranks,
+       .max_step_tokens = 300,
+       .max_range_tokens = way.schedule.rounds.has_value()
+                               ? way.schedule.rounds->max_range_tokens
+                               : 0,
+       .gather_pages = way.gather_pages,
+       .replica_pages = replica ? NumPages(longest) : 0,
+       .max_tokens = longest});
+  double worst = 0;
+  for (const ParityCase& c : golden.cases()) {
+    const absl::StatusOr<ParityResult> result = CheckCase(
+        *run.driver, c, golden.reference(), way.schedule, golden.suppressed());
+    ASSERT_OK(result);
+    EXPECT_EQ(Violation(*result, BoundsFor(DType::kF32, 16384)), "") << c.id;
+    worst = std::max(worst, result->errors.max_abs);
+  }
+  std::printf("%s of %d: max error %.2e\n", way.name.c_str(), num_ranks, worst);
+  // Of the bound, what one rank leaves for the order of sums.
+  EXPECT_LE(worst, kMaxDifference);
+}
+
+class BorderTest : public ::testing::TestWithParam<int> {};
+
+INSTANTIATE_TEST_SUITE_P(Ranks, BorderTest, ::testing::Values(2, 4, 8),
+                         [](const auto& info) {
+                           return absl::StrCat("Of", info.param);
+                         });
+
+// The largest difference of two runs, at any position.
+double MaxDifference(const LogitsByPosition& a, const LogitsByPosition& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (const auto& [position, logits] : a) {
+    const std::vector<float>& others = b.at(position);
+    for (size_t v = 0; v < logits.size(); ++v) {
+      const double difference = std::abs(double{logits[v]} - others[v]);
+      worst = difference <= worst ? worst : difference;  // NaN stays.
+    }
+  }
+  return worst;
+}
+
+// Every position, those in the window behind each range border among them.
+TEST_P(BorderTest, EqualsOneRankAtEveryPosition) {
+  const GoldenModel& golden = GoldenModel::Get("unified_mini");
+  constexpr int kTokens = 1000;
+  std::vector<TokenId> tokens(kTokens);
+  for (int i = 0; i < kTokens; ++i) tokens[i] = 200 + i * 7919 % 5000;
+  std::vector<int> positions(kTokens);
+  std::iota(positions.begin(), positions.end(), 0);
+
+  const auto run = [&](int num_ranks, const Schedule& schedule) {
+    const GoldenGroup group =
+        golden.StartGroup({.num_ranks = num_ranks,
+                           .max_step_tokens = kTokens,
+                           .max_logit_rows = kTokens,
+                           .max_range_tokens = 512,
+                           .gather_pages = 3,
+                           .replica_pages = NumPages(kTokens),
+                           .max_tokens = kTokens});
+    SequenceDriver::Sequence sequence = group.driver->NewSequence(tokens);
+    return RunRest(*group.driver, sequence, schedule, positions);
+  };
+  const LogitsByPosition one = run(1, {.chunk = kTokens});
+  for (const int round : {64, 192, 512, 1024}) {
+    for (const Replica replica : {Replica::kUse, Replica::kNone}) {
+      const double difference =
+          MaxDifference(one, run(GetParam(), InRounds(round, 512, replica)));
+      EXPECT_LE(difference, kMaxDifference) << "rounds of " << round;
+    }
+  }
+  EXPECT_LE(MaxDifference(one, run(GetParam(), {.chunk = 130})),
+            kMaxDifference);
+}
+
+}  // namespace
+}  // namespace lapidary
