@@ -119,7 +119,8 @@ absl::Status Worker::PlanKvMemory() {
                          .max_step_tokens = options_.step_tokens,
                          .max_context_tokens = config.max_context_tokens}));
   RETURN_IF_ERROR(
-      model_->AllocateKv(plan_.global_pages_per_rank, plan_.window_pages));
+      model_->Allocate({.global = plan_.global_pages_per_rank,
+                        .window = plan_.window_pages}));
   LOG(INFO) << "plan: "
             << FormatByteSize(model_->statistics().image.image_bytes)
             << " of weights, " << plan_.Summary();
