@@ -11,7 +11,9 @@
 // A command's output stands between its `----` and the next empty line.
 //
 //   config    pages windows window ranks, budget sequences waiting
-//             waiting_tokens; starts anew
+//             waiting_tokens; starts anew.  range (tokens of a rank in a
+//             round): a group that knows its costs; replica (pages), gap
+//             (milliseconds, inter-token deadline), link (KB/s)
 //   add       id prompt max, priority, deadline (seconds)
 //   step [n]  plans, prints and commits n steps (1)
 //   plan      plans and prints a step
@@ -25,6 +27,10 @@
 //
 // The model of the stories draws token 1000 * id + n as the n-th output token
 // of a sequence; prompt tokens are 0.
+//
+// A group that knows its costs prints rounds with where the ranks' ranges end:
+//
+//   round 3: 1[0+384] to 128 256 384, replica 0, 140 ms
 //
 // To write the outputs anew: bazel run //tests/schedule:schedule_story_test
 // with REWRITE_STORIES set to this folder.
@@ -47,6 +53,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "worker/cache/kv_cache.h"
+#include "worker/schedule/cost_model.h"
 #include "worker/schedule/scheduler.h"
 #include "worker/schedule/step_plan.h"
 
@@ -117,6 +124,35 @@ std::string PagesText(const std::vector<PageId>& pages, int first, int count) {
   return absl::StrJoin(texts, " ");
 }
 
+// On one rank a token takes 1 ms, and 1 us for each position before it; reading
+// the weights takes 4 ms.
+CostModel StoryCosts(int num_ranks, int window, int link_kilobytes) {
+  const ModelShape shape = {.hidden_size = 64,
+                            .intermediate_size = 128,
+                            .num_heads = 8,
+                            .vocab_size = 1000,
+                            .window = window,
+                            .window_layers = {.count = 1,
+                                              .kv_heads = 8,
+                                              .head_dim = 8,
+                                              .key_half = 4,
+                                              .has_v = true},
+                            .global_layers = {.count = 1,
+                                              .kv_heads = 1,
+                                              .head_dim = 16,
+                                              .key_half = 4,
+                                              .has_v = false}};
+  constexpr double kWeights = 82944;  // Of that shape.
+  constexpr double kPairFlops = 4 * 8 * 16;
+  return CostModel(shape,
+                   {.matmul_flops = 2 * kWeights / 1e-3,
+                    .attention_flops = kPairFlops / 1e-6,
+                    .read_bytes = 2 * kWeights / 4e-3,
+                    .link_bytes = 1e3 * link_kilobytes,
+                    .link_latency = absl::Microseconds(10)},
+                   num_ranks, /*activation_bytes=*/4);
+}
+
 // A scheduler that a story drives.
 class Stage {
  public:
@@ -168,13 +204,22 @@ class Stage {
                          .global_pages_per_rank = command.Get("pages", 100),
                          .window_pages = command.Get("windows", 100),
                          .window = command.Get("window", 100)});
-    scheduler_ = std::make_unique<Scheduler>(
-        Scheduler::Options{
-            .max_step_tokens = command.Get("budget", 128),
-            .max_sequences = command.Get("sequences", 64),
-            .max_waiting = command.Get("waiting", 1024),
-            .max_waiting_tokens = command.Get("waiting_tokens", 1 << 20)},
-        *cache_);
+    Scheduler::Options options = {
+        .max_step_tokens = command.Get("budget", 128),
+        .max_sequences = command.Get("sequences", 64),
+        .max_waiting = command.Get("waiting", 1024),
+        .max_waiting_tokens = command.Get("waiting_tokens", 1 << 20)};
+    knows_costs_ = command.arguments.contains("range");
+    if (knows_costs_) {
+      options.cost_model =
+          StoryCosts(command.Get("ranks", 1), command.Get("window", 100),
+                     command.Get("link", 3000));
+      options.max_range_tokens = command.Get("range", 0);
+      options.replica_pages = command.Get("replica", 0);
+      options.inter_token_deadline =
+          absl::Milliseconds(command.Get("gap", 1000));
+    }
+    scheduler_ = std::make_unique<Scheduler>(options, *cache_);
   }
 
   void Add(const Command& command) {
@@ -202,10 +247,22 @@ class Stage {
       absl::StrAppend(&out_, "idle\n");
       return;
     }
-    absl::StrAppend(&out_, "step ", plan_->step, ":");
+    const bool is_round = plan_->layout == Layout::kTokenSplit;
+    absl::StrAppend(&out_, is_round ? "round " : "step ", plan_->step, ":");
     for (const SequenceStep& step : plan_->sequences) {
       absl::StrAppend(&out_, " ", step.sequence, "[", step.start, "+",
                       step.num_tokens, "]", HasLogits(step) ? "*" : "");
+    }
+    if (is_round) {
+      absl::StrAppend(&out_, " to ", absl::StrJoin(plan_->range_ends, " "),
+                      ", replica ",
+                      plan_->replica_tokens == kNoReplica
+                          ? "-"
+                          : absl::StrCat(plan_->replica_tokens));
+    }
+    if (knows_costs_) {
+      absl::StrAppendFormat(&out_, ", %.0f ms",
+                            absl::ToDoubleMilliseconds(plan_->planned_time));
     }
     absl::StrAppend(&out_, "\n");
   }
@@ -293,6 +350,10 @@ class Stage {
                           cache_->global_use().used, cache_->global_use().total,
                           cache_->window_use().used,
                           cache_->window_use().total);
+    if (!knows_costs_) return;
+    absl::StrAppendFormat(&out_, "%d rounds, %d steps over the deadline\n",
+                          scheduler_->counts().rounds,
+                          scheduler_->counts().over_deadline);
   }
 
   void Tables(const Command& command) {
@@ -310,6 +371,7 @@ class Stage {
 
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Scheduler> scheduler_;
+  bool knows_costs_ = false;
   absl::Time now_ = absl::UnixEpoch();
   std::map<int, Known> sequences_;  // Live.
   std::map<int, std::vector<TokenId>> emitted_;
