@@ -14,16 +14,18 @@ namespace lapidary {
 
 // Measures the three rates of computation; those of the link stay 0.
 //
-//   matmul_flops     256 rows through the first layer's gate
-//   read_bytes       one row through gate, up and down of several layers
-//   attention_flops  256 queries over 4096 keys of the widest global layer (of
-//                    a window layer, if there is none)
+//   matmul_flops     256 rows through (the first 4096 rows of) a gate matrix
+//   read_bytes       one row through gate and up of the layers, 256 MB of them
+//   attention_flops  128 queries over 2048 keys of a global layer (of a window
+//                    layer, if there is none)
 //
-// Each is the median of a few runs that take about 0.1 s together. `compute` is
-// the dtype of activations and keys. All ranks of a host should measure at the
-// same time, as they will compute at the same time.
+// Each is the median of up to seven runs that take about 0.05 s together, on
+// weights and keys that a run before them has touched.  All ranks of a host
+// should measure at the same time, as they will compute at the same time.
 //
-// Errors: RESOURCE_EXHAUSTED for its buffers; the backend's.
+// `compute` is the dtype of activations and keys.
+//
+// Errors: RESOURCE_EXHAUSTED for its buffers, the backend's.
 absl::StatusOr<RankRates> MeasureRates(const GemmaConfig& config,
                                        const GemmaWeights& weights,
                                        DType compute, Backend& backend);

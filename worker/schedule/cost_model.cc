@@ -17,10 +17,11 @@ double Pairs(PositionRange queries) {
   return 0.5 * queries.size() * (double{1} + queries.begin + queries.end);
 }
 
-// The part of a layer's KV heads that a rank holds where `sharers` ranks share
-// them: some hold the same one if there are fewer heads.
-double KvShare(int kv_heads, int sharers) {
-  return 1.0 / std::min(kv_heads, sharers);
+// The part of window layers' KV heads that a rank holds.
+double KvShare(const ModelShape::Layers& layers, int sharers) {
+  if (layers.count == 0) return 0;
+  const int held = ShareOfKvHeads(layers.kv_heads, 0, sharers).count;
+  return static_cast<double>(held) / layers.kv_heads;
 }
 
 // The largest number from 1 to `most` that fits; 1 if none does.
@@ -117,7 +118,7 @@ double CostModel::LayerWeights(int sharers) const {
            (2 * q / sharers + (layers.has_v ? 2 : 1) * k * kv_share);
   };
   return attention(shape_.window_layers,
-                   KvShare(shape_.window_layers.kv_heads, sharers)) +
+                   KvShare(shape_.window_layers, sharers)) +
          attention(shape_.global_layers, 1) +
          shape_.num_layers() * 3 * h * shape_.intermediate_size / sharers;
 }
@@ -137,7 +138,7 @@ double CostModel::WindowSeconds(PositionRange queries, int sharers) const {
          AttentionSeconds(4.0 * shape_.num_heads * layers.head_dim *
                               WindowPairs(queries) / sharers,
                           earlier * layers.stored() * activation_bytes_ *
-                              KvShare(layers.kv_heads, sharers));
+                              KvShare(layers, sharers));
 }
 
 double CostModel::GlobalSeconds(PositionRange queries, int sharers) const {
@@ -297,7 +298,7 @@ void CostModel::AddWindowExchanges(const RoundSplit& split,
   if (layers.count == 0) return;
   const int64_t head_bytes =
       layers.stored() / layers.kv_heads * activation_bytes_;
-  const int held = std::max(1, layers.kv_heads / num_ranks_);
+  const int held = ShareOfKvHeads(layers.kv_heads, 0, num_ranks_).count;
   int64_t halo = 0;
   int64_t tail = 0;
   for (int rank = 0; rank < num_ranks_; ++rank) {
