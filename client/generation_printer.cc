@@ -91,8 +91,8 @@ void GenerationPrinter::Finish() {
   answer_.flush();
   if (text_.empty() && has_completed_) {
     notes_ << "(no text: ended by "
-           << FinishReasonName(completed_.finish_reason()) << " after "
-           << completed_.usage().output_tokens() << " tokens)\n";
+           << FinishReasonName(completed_.finish_reason()) << ", "
+           << completed_.usage().output_tokens() << " output tokens)\n";
   }
   if (options_.logprobs) {
     for (int i = 0; i < tokens_.logprobs_size(); ++i) {

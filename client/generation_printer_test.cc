@@ -70,7 +70,7 @@ TEST_F(GenerationPrinterTest, StreamsTheAnswer) {
 TEST_F(GenerationPrinterTest, SaysThatAnAnswerHasNoText) {
   Print({.form = OutputForm::kTextStream}, {Completed()});
   EXPECT_EQ(answer_.str(), "");
-  EXPECT_EQ(notes_.str(), "(no text: ended by stop after 21 tokens)\n");
+  EXPECT_EQ(notes_.str(), "(no text: ended by stop, 21 output tokens)\n");
 }
 
 TEST_F(GenerationPrinterTest, KeepsThoughtsOutOfTheAnswer) {
