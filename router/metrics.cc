@@ -71,6 +71,8 @@ RouterMetrics::RouterMetrics(Metrics& metrics)
         {{"cause",
           std::string(RefusalCauseName(static_cast<RefusalCause>(i)))}});
   }
+  metrics.AddCounter(kRefusalsName, kRefusalsHelp,
+                     {{"cause", "tokenize_queue"}});
 }
 
 void RouterMetrics::CountRequest(absl::string_view outcome) {
