@@ -76,8 +76,8 @@ parse_arguments() {
     fail "--context needs a number from 4096 to 262144, found $context"
   [[ $depth =~ ^(0|[1-9][0-9]?|100)$ ]] ||
     fail "--depth needs a number from 0 to 100, found $depth"
-  [[ -z $model || -f $model/config.json ]] ||
-    fail "--model needs a directory with config.json and tokenizer.json, found none in $model"
+  [[ -z $model || (-f $model/config.json && -f $model/tokenizer.json) ]] ||
+    fail "--model needs a directory with config.json and tokenizer.json, found not both in $model"
 }
 
 build() {
@@ -107,14 +107,18 @@ write_checkpoint() {
 # Makes the document; with the recall model, also the answer to expect.
 make_document() {
   local -a check=()
-  [[ $recall == no ]] || check=(--question "$question")
+  local hint=
+  if [[ $recall == yes ]]; then
+    check=(--question "$question")
+    hint="
+--question needs the beginning of a line of $run/document.txt"
+  fi
   say "Making a document of about $context tokens with a fact at $depth % ..."
   "$root/bazel-bin/tools/make_document" --tokenizer "$model/tokenizer.json" \
     --tokens $((context - 128 - ${#question})) --depth "$depth" \
     --fact "$fact" --output "$run/document.txt" "${check[@]}" \
     >"$run/expected.txt" 2>"$run/make_document.log" ||
-    fail "$(tail -n 1 "$run/make_document.log")
---question needs the beginning of a line of $run/document.txt"
+    fail "$(tail -n 1 "$run/make_document.log")$hint"
 }
 
 # start NAME PROGRAM ARGUMENTS...: starts a server and waits for its port file.
@@ -127,7 +131,7 @@ start() {
   pids+=($!)
   until [[ -s $run/$name.ports ]]; do
     kill -0 "${pids[-1]}" 2>/dev/null ||
-      fail "the $name did not start: $(tail -n 2 "$run/$name.log" | tr '\n' ' ')
+      fail "the $name did not start: $(tail -n 1 "$run/$name.log")
 Its whole log is in $run/$name.log"
     sleep 0.05
   done
