@@ -323,10 +323,13 @@ absl::StatusOr<std::unique_ptr<WeightImage>> LoadOrBuildImage(
   stats = ImageStats();
   stats.source_bytes = checkpoint.bytes();
   stats.image_bytes = layout.bytes;
-  RETURN_IF_ERROR(CheckMemory(
-      layout.bytes + options.extra_memory_bytes,
-      absl::StrCat("the weights of ", checkpoint.directory(), " (",
-                   FormatByteSize(layout.bytes), ") and what works on them")));
+  RETURN_IF_ERROR(
+      CheckMemory(layout.bytes + options.extra_memory_bytes,
+                  absl::StrCat("the weights of ", checkpoint.directory(), " (",
+                               FormatByteSize(layout.bytes),
+                               ") and the memory beside them (",
+                               FormatByteSize(options.extra_memory_bytes),
+                               ", with keys and values)")));
   std::error_code error;
   std::filesystem::create_directories(options.directory, error);
   if (error) return absl::ErrnoToStatus(error.value(), options.directory);
