@@ -197,6 +197,10 @@ void CheckTokenIds(const v1::TokenIds& token_ids, const ServedModel& model,
                    Violations& violations) {
   if (token_ids.ids().empty())
     violations.Add("token_ids.ids", "expected at least 1 token, got none");
+  if (!violations.CheckCount("token_ids.ids", token_ids.ids_size(),
+                             model.max_context_tokens)) {
+    return;
+  }
   const auto limit = static_cast<uint32_t>(model.vocab_size);
   for (int i = 0; i < token_ids.ids_size() && !violations.full(); ++i) {
     if (token_ids.ids(i) < limit) continue;  // The usual, without a string.

@@ -130,7 +130,16 @@ TEST_F(RequestCheckTest, ChecksStopStrings) {
   EXPECT_THAT(BadFields(), ElementsAre("stop[0]", "stop[2]"));
 }
 
+TEST_F(RequestCheckTest, RefusesMoreTokensThanTheContextWithoutReadingThem) {
+  for (int i = 0; i < 101; ++i) request_.mutable_token_ids()->add_ids(5000);
+  const std::vector<FieldViolation> violations = CheckRequest(request_, model_);
+  ASSERT_THAT(violations, SizeIs(1));
+  EXPECT_EQ(violations[0].field, "token_ids.ids");
+  EXPECT_EQ(violations[0].description, "expected at most 100, got 101");
+}
+
 TEST_F(RequestCheckTest, LooksAtNoMoreThanItMust) {
+  model_.max_context_tokens = 100000;
   for (int i = 0; i < 100000; ++i) request_.mutable_token_ids()->add_ids(5000);
   EXPECT_THAT(BadFields(), SizeIs(kMaxViolations));
   request_.mutable_text()->set_text("x");
