@@ -1,7 +1,6 @@
 #include "tools/checkpoint_writer.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <functional>
@@ -9,21 +8,15 @@
 #include <memory>
 #include <span>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "common/byte_size.h"
 #include "common/model_files.h"
-#include "common/mutex.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "kernels/bf16.h"
@@ -31,6 +24,8 @@
 #include "tools/recall_weights.h"
 #include "tools/tensor_list.h"
 #include "tools/weight_rule.h"
+#include "worker/loader/disk_check.h"
+#include "worker/loader/piece_threads.h"
 #include "worker/loader/safetensors_writer.h"
 
 namespace lapidary {
@@ -88,77 +83,49 @@ std::vector<std::vector<int>> CutShards(
   return shards;
 }
 
-// Fills the tensors of one file on several threads.
-class ShardFiller {
- public:
-  ShardFiller(const std::vector<TensorHeader>& tensors,
-              const std::vector<int>& shard, const FillFunction& fill,
-              SafetensorsWriter& writer)
-      : shard_(shard), fill_(fill), writer_(writer) {
-    for (size_t i = 0; i < shard.size(); ++i) {
-      const int64_t values =
-          tensors[shard[i]].bytes() / static_cast<int64_t>(sizeof(Bf16));
-      for (int64_t first = 0; first < values; first += kPieceValues) {
-        pieces_.push_back({static_cast<int>(i), first,
-                           std::min(kPieceValues, values - first)});
-      }
-    }
-  }
-
-  absl::Status Run(int num_threads) {
-    std::vector<std::thread> threads;
-    for (int i = 0; i < num_threads; ++i) {
-      threads.emplace_back([this, i] {
-        pthread_setname_np(pthread_self(), absl::StrCat("fill-", i).c_str());
-        Work();
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    MutexLock lock(mutex_);
-    return status_;
-  }
-
- private:
-  struct Piece {
-    int tensor;  // Number in the shard.
-    int64_t first;
-    int64_t count;
-  };
-
-  void Work() {
-    std::vector<Bf16> values;
-    for (size_t i = next_++; i < pieces_.size() && !failed_; i = next_++) {
-      const Piece& piece = pieces_[i];
-      values.resize(piece.count);
-      fill_(shard_[piece.tensor], piece.first, values);
-      const absl::Status status = writer_.Write(
-          piece.tensor, piece.first * static_cast<int64_t>(sizeof(Bf16)),
-          std::as_bytes(std::span(values)));
-      if (status.ok()) continue;
-      MutexLock lock(mutex_);
-      status_.Update(status);
-      failed_ = true;
-    }
-  }
-
-  const std::vector<int>& shard_;
-  const FillFunction& fill_;
-  SafetensorsWriter& writer_;
-  std::vector<Piece> pieces_;
-  std::atomic<size_t> next_ = 0;
-  std::atomic<bool> failed_ = false;
-  Mutex mutex_;
-  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+// Some values of one tensor: a thread's unit of work.
+struct Piece {
+  int tensor;  // Number in the shard.
+  int64_t first;
+  int64_t count;
 };
+
+std::vector<Piece> CutPieces(const std::vector<TensorHeader>& shard) {
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < shard.size(); ++i) {
+    const int64_t values =
+        shard[i].bytes() / static_cast<int64_t>(sizeof(Bf16));
+    for (int64_t first = 0; first < values; first += kPieceValues) {
+      pieces.push_back(
+          {static_cast<int>(i), first, std::min(kPieceValues, values - first)});
+    }
+  }
+  return pieces;
+}
+
+// Fills one file, whose tensors are the numbers `shard` of all.
+absl::Status FillShard(const std::vector<int>& shard,
+                       const std::vector<TensorHeader>& headers,
+                       const FillFunction& fill, int num_threads,
+                       SafetensorsWriter& writer) {
+  const std::vector<Piece> pieces = CutPieces(headers);
+  return RunPieces("fill", num_threads, static_cast<int>(pieces.size()), [&] {
+    return [&, values = std::vector<Bf16>()](int i) mutable {
+      const Piece& piece = pieces[i];
+      values.resize(piece.count);
+      fill(shard[piece.tensor], piece.first, values);
+      return writer.Write(piece.tensor,
+                          piece.first * static_cast<int64_t>(sizeof(Bf16)),
+                          std::as_bytes(std::span(values)));
+    };
+  });
+}
 
 absl::Status WriteShards(const std::string& directory,
                          const std::vector<TensorHeader>& tensors,
                          const FillFunction& fill,
                          const CheckpointOptions& options) {
   const auto shards = CutShards(tensors, options.shard_bytes);
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  const int num_threads =
-      options.num_threads > 0 ? options.num_threads : std::max(cores, 1);
   nlohmann::json index;
   int64_t total_bytes = 0;
   for (size_t s = 0; s < shards.size(); ++s) {
@@ -176,26 +143,13 @@ absl::Status WriteShards(const std::string& directory,
         const std::unique_ptr<SafetensorsWriter> writer,
         SafetensorsWriter::Create(absl::StrCat(directory, "/", name), headers));
     RETURN_IF_ERROR(
-        ShardFiller(tensors, shards[s], fill, *writer).Run(num_threads));
+        FillShard(shards[s], headers, fill, options.num_threads, *writer));
     RETURN_IF_ERROR(writer->Close());
   }
   if (shards.size() == 1) return absl::OkStatus();
   index["metadata"]["total_size"] = total_bytes;
   return WriteText(directory + "/model.safetensors.index.json",
                    index.dump(2) + "\n");
-}
-
-absl::Status CheckDisk(const std::string& directory, int64_t needed_bytes) {
-  struct statvfs status;
-  if (statvfs(directory.c_str(), &status) != 0) {
-    return absl::ErrnoToStatus(errno, directory);
-  }
-  const int64_t available = static_cast<int64_t>(status.f_bavail) *
-                            static_cast<int64_t>(status.f_frsize);
-  if (needed_bytes <= available) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat(directory, ": needs ", FormatByteSize(needed_bytes),
-                   " of disk, ", FormatByteSize(available), " available"));
 }
 
 // Writes everything beside the output and gives it its name at last.
@@ -232,7 +186,8 @@ absl::Status WriteCheckpoint(const std::vector<NamedShape>& shapes,
   if (error) {
     return absl::ErrnoToStatus(error.value(), output.parent_path().string());
   }
-  RETURN_IF_ERROR(CheckDisk(output.parent_path().string(), bytes));
+  RETURN_IF_ERROR(
+      CheckDisk(output.parent_path().string(), bytes, "the checkpoint"));
 
   const std::string temporary =
       absl::StrCat(output.string(), ".tmp-", getpid());

@@ -1,32 +1,30 @@
 #include "worker/loader/image_builder.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/file.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/byte_size.h"
-#include "common/mutex.h"
 #include "common/status_macros.h"
 #include "kernels/pack.h"
+#include "worker/loader/disk_check.h"
 #include "worker/loader/image_format.h"
 #include "worker/loader/memory_check.h"
+#include "worker/loader/piece_threads.h"
+#include "xxhash.h"
 
 namespace lapidary {
 namespace {
@@ -168,47 +166,14 @@ std::vector<Piece> CutPieces(const Layout& layout) {
   return pieces;
 }
 
-// Fills an image's data on several threads.
+// Packs a checkpoint's tensors into an image.  Each thread has its own, for the
+// buffers.
 class Packer {
  public:
   Packer(const Checkpoint& checkpoint, const Layout& layout, const File& image)
-      : checkpoint_(checkpoint),
-        layout_(layout),
-        image_(image),
-        pieces_(CutPieces(layout)) {}
+      : checkpoint_(checkpoint), layout_(layout), image_(image) {}
 
-  absl::Status Run(int num_threads) {
-    std::vector<std::thread> threads;
-    for (int i = 0; i < num_threads; ++i) {
-      threads.emplace_back([this, i] {
-        pthread_setname_np(pthread_self(), absl::StrCat("pack-", i).c_str());
-        Work();
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    MutexLock lock(mutex_);
-    return status_;
-  }
-
- private:
-  // Buffers of one thread, kept from piece to piece.
-  struct Buffers {
-    std::vector<Bf16> aligned;
-    std::vector<Bf16> packed;
-  };
-
-  void Work() {
-    Buffers buffers;
-    for (size_t i = next_++; i < pieces_.size() && !failed_; i = next_++) {
-      const absl::Status status = Pack(pieces_[i], buffers);
-      if (status.ok()) continue;
-      MutexLock lock(mutex_);
-      status_.Update(status);
-      failed_ = true;
-    }
-  }
-
-  absl::Status Pack(const Piece& piece, Buffers& buffers) {
+  absl::Status Pack(const Piece& piece) {
     const TensorSpec& spec = layout_.specs[piece.tensor];
     const Checkpoint::Tensor& tensor = *checkpoint_.Find(spec.name);
     const int64_t row_bytes = BytesOf(spec) / spec.rows;
@@ -217,10 +182,9 @@ class Packer {
         tensor.data.subspan(begin, piece.num_rows * row_bytes);
     std::span<const std::byte> result = source;
     if (spec.form == TensorForm::kPacked) {
-      buffers.packed.resize(source.size() / sizeof(Bf16));
-      PackRows(Aligned(source, buffers.aligned), piece.num_rows, spec.cols,
-               buffers.packed.data());
-      result = std::as_bytes(std::span(buffers.packed));
+      packed_.resize(source.size() / sizeof(Bf16));
+      PackRows(Aligned(source), piece.num_rows, spec.cols, packed_.data());
+      result = std::as_bytes(std::span(packed_));
     }
     RETURN_IF_ERROR(
         image_.Write(layout_.offsets[piece.tensor] + begin, result));
@@ -228,67 +192,113 @@ class Packer {
     return absl::OkStatus();
   }
 
+ private:
   // Tensors of a safetensors file may begin at an odd byte.
-  static const Bf16* Aligned(std::span<const std::byte> source,
-                             std::vector<Bf16>& buffer) {
+  const Bf16* Aligned(std::span<const std::byte> source) {
     if (reinterpret_cast<uintptr_t>(source.data()) % alignof(Bf16) == 0) {
       return reinterpret_cast<const Bf16*>(source.data());
     }
-    buffer.resize(source.size() / sizeof(Bf16));
-    memcpy(buffer.data(), source.data(), source.size());
-    return buffer.data();
+    aligned_.resize(source.size() / sizeof(Bf16));
+    memcpy(aligned_.data(), source.data(), source.size());
+    return aligned_.data();
   }
 
   const Checkpoint& checkpoint_;
   const Layout& layout_;
   const File& image_;
-  const std::vector<Piece> pieces_;
-  std::atomic<size_t> next_ = 0;
-  std::atomic<bool> failed_ = false;
-  Mutex mutex_;
-  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Bf16> aligned_;
+  std::vector<Bf16> packed_;
 };
 
-absl::Status CheckDisk(const std::string& directory, int64_t needed_bytes) {
-  struct statvfs status;
-  if (statvfs(directory.c_str(), &status) != 0) {
-    return absl::ErrnoToStatus(errno, directory);
-  }
-  const int64_t available = static_cast<int64_t>(status.f_bavail) *
-                            static_cast<int64_t>(status.f_frsize);
-  if (needed_bytes <= available) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat(directory, ": needs ", FormatByteSize(needed_bytes),
-                   " of disk for the packed weights, ",
-                   FormatByteSize(available), " available"));
+absl::Status WriteData(const Checkpoint& checkpoint, const Layout& layout,
+                       const File& image, int num_threads) {
+  const std::vector<Piece> pieces = CutPieces(layout);
+  return RunPieces("pack", num_threads, static_cast<int>(pieces.size()), [&] {
+    return [&, packer = Packer(checkpoint, layout, image)](int i) mutable {
+      return packer.Pack(pieces[i]);
+    };
+  });
 }
 
+// The paths of one checkpoint directory's images.  Its name is a digest of the
+// directory's path, so that what an image supersedes can be told.
+class ImagePaths {
+ public:
+  ImagePaths(const std::string& image_directory, const Checkpoint& checkpoint)
+      : image_directory_(image_directory) {
+    std::error_code ignored;
+    const std::string path =
+        std::filesystem::weakly_canonical(checkpoint.directory(), ignored)
+            .string();
+    prefix_ = absl::StrCat(
+        "weights-",
+        absl::Hex(XXH3_64bits(path.data(), path.size()), absl::kZeroPad16));
+    const ImageDigest& digest = checkpoint.digest();
+    const absl::string_view bytes(reinterpret_cast<const char*>(digest.data()),
+                                  digest.size());
+    image_ = absl::StrCat(prefix_, "-", absl::BytesToHexString(bytes), ".v",
+                          kImageFormatVersion, kSuffix);
+  }
+
+  std::string image() const { return Path(image_); }
+  // Of the directory, whatever it holds: one process writes at a time.
+  std::string temporary() const { return Path(prefix_ + ".tmp"); }
+  std::string lock() const { return Path(prefix_ + ".lock"); }
+
+  // Deletes the directory's other images.  Ranks that have mapped one keep it
+  // until they end.
+  void RemoveSuperseded() const {
+    std::error_code ignored;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(image_directory_, ignored)) {
+      const std::string name = entry.path().filename().string();
+      if (name != image_ && absl::StartsWith(name, prefix_ + "-") &&
+          absl::EndsWith(name, kSuffix)) {
+        std::filesystem::remove(entry.path(), ignored);
+      }
+    }
+  }
+
+ private:
+  static constexpr char kSuffix[] = ".image";
+
+  std::string Path(const std::string& name) const {
+    return absl::StrCat(image_directory_, "/", name);
+  }
+
+  std::string image_directory_;
+  std::string prefix_;
+  std::string image_;
+};
+
 absl::Status BuildImage(const Checkpoint& checkpoint, const Layout& layout,
-                        const ImageOptions& options, const std::string& path) {
-  const std::string temporary = path + ".tmp";
+                        const ImageOptions& options, const ImagePaths& paths) {
+  const std::string temporary = paths.temporary();
   std::error_code ignored;
   std::filesystem::remove(temporary, ignored);
-  RETURN_IF_ERROR(CheckDisk(options.directory, layout.bytes));
+  RETURN_IF_ERROR(
+      CheckDisk(options.directory, layout.bytes, "the packed weights"));
   const auto write = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const File file,
                      File::Open(temporary, O_RDWR | O_CREAT | O_EXCL));
     RETURN_IF_ERROR(file.Reserve(layout.bytes));
     RETURN_IF_ERROR(file.Write(0, std::as_bytes(std::span(layout.head))));
-    const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    RETURN_IF_ERROR(Packer(checkpoint, layout, file)
-                        .Run(options.num_threads > 0 ? options.num_threads
-                                                     : std::max(cores, 1)));
+    RETURN_IF_ERROR(WriteData(checkpoint, layout, file, options.num_threads));
     RETURN_IF_ERROR(file.Sync());
-    if (rename(temporary.c_str(), path.c_str()) != 0) {
-      return absl::ErrnoToStatus(errno, path);
+    if (rename(temporary.c_str(), paths.image().c_str()) != 0) {
+      return absl::ErrnoToStatus(errno, paths.image());
     }
     ASSIGN_OR_RETURN(const File directory,
                      File::Open(options.directory, O_RDONLY | O_DIRECTORY));
     return directory.Sync();
   };
   const absl::Status status = write();
-  if (!status.ok()) std::filesystem::remove(temporary, ignored);
-  return status;
+  if (!status.ok()) {
+    std::filesystem::remove(temporary, ignored);
+    return status;
+  }
+  paths.RemoveSuperseded();
+  return absl::OkStatus();
 }
 
 // The image at `path`, if it is there and is whole and that of `digest`.
@@ -300,13 +310,6 @@ absl::StatusOr<std::unique_ptr<WeightImage>> MapImage(
         absl::StrCat(path, ": needs the digest in its name, found another"));
   }
   return image;
-}
-
-std::string ImagePath(const std::string& directory, const ImageDigest& digest) {
-  const absl::string_view bytes(reinterpret_cast<const char*>(digest.data()),
-                                digest.size());
-  return absl::StrCat(directory, "/weights-", absl::BytesToHexString(bytes),
-                      ".v", kImageFormatVersion, ".image");
 }
 
 }  // namespace
@@ -334,20 +337,21 @@ absl::StatusOr<std::unique_ptr<WeightImage>> LoadOrBuildImage(
   std::filesystem::create_directories(options.directory, error);
   if (error) return absl::ErrnoToStatus(error.value(), options.directory);
 
-  const std::string path = ImagePath(options.directory, checkpoint.digest());
+  const ImagePaths paths(options.directory, checkpoint);
+  const std::string path = paths.image();
   const absl::Time start = absl::Now();
   absl::StatusOr<std::unique_ptr<WeightImage>> image =
       MapImage(path, checkpoint.digest());
   if (!image.ok()) {
     ASSIGN_OR_RETURN(const File lock,
-                     File::Open(path + ".lock", O_RDWR | O_CREAT));
+                     File::Open(paths.lock(), O_RDWR | O_CREAT));
     RETURN_IF_ERROR(lock.Lock());
     image = MapImage(path, checkpoint.digest());  // Another rank's, by now.
     if (!image.ok()) {
       if (absl::IsDataLoss(image.status())) {
         stats.damage = std::string(image.status().message());
       }
-      RETURN_IF_ERROR(BuildImage(checkpoint, layout, options, path));
+      RETURN_IF_ERROR(BuildImage(checkpoint, layout, options, paths));
       stats.built = true;
     }
     stats.pack_time = absl::Now() - start;

@@ -17,8 +17,9 @@ namespace lapidary {
 
 struct ImageOptions {
   // Where images are kept; made if it is missing.  An image's name tells the
-  // checkpoint's digest and the format's version; images that no checkpoint
-  // needs any more can be deleted at any time.
+  // checkpoint's directory and digest and the format's version.  Images can be
+  // deleted at any time, and one that is made deletes the older ones of its
+  // checkpoint's directory: processes that have mapped them keep them.
   std::string directory;
   // What else the process is going to take, counted when the memory is checked.
   int64_t extra_memory_bytes = 0;

@@ -20,7 +20,6 @@ class ImageBuilderTest : public ::testing::Test {
  protected:
   ImageBuilderTest() {
     std::filesystem::remove_all(root_);
-    std::filesystem::create_directories(root_);
     options_.directory = root_ + "/images";
     options_.num_threads = 3;
     WriteFile(1);
@@ -28,6 +27,7 @@ class ImageBuilderTest : public ::testing::Test {
 
   // A checkpoint of random bits; the matrix begins at an odd byte.
   void WriteFile(int seed) {
+    std::filesystem::create_directories(checkpoint_);
     std::mt19937 random(seed);
     values_.resize(1600 * 1024);
     for (Bf16& value : values_) value.bits = static_cast<uint16_t>(random());
@@ -39,7 +39,7 @@ class ImageBuilderTest : public ::testing::Test {
         std::to_string(6 + matrix_bytes) + "]}}";
     if (header.size() % 2 == 0) header += ' ';
     const int64_t length = static_cast<int64_t>(header.size());
-    std::ofstream file(root_ + "/model.safetensors", std::ios::binary);
+    std::ofstream file(checkpoint_ + "/model.safetensors", std::ios::binary);
     file.write(reinterpret_cast<const char*>(&length), 8);
     file << header;
     file.write(reinterpret_cast<const char*>(vector_.data()), 6);
@@ -47,7 +47,7 @@ class ImageBuilderTest : public ::testing::Test {
   }
 
   absl::StatusOr<std::unique_ptr<WeightImage>> Load(ImageStats& stats) {
-    const auto checkpoint = Checkpoint::Open(root_, specs_);
+    const auto checkpoint = Checkpoint::Open(checkpoint_, specs_);
     if (!checkpoint.ok()) return checkpoint.status();
     return LoadOrBuildImage(**checkpoint, specs_, options_, stats);
   }
@@ -80,6 +80,7 @@ class ImageBuilderTest : public ::testing::Test {
   }
 
   const std::string root_ = ::testing::TempDir() + "/builder";
+  std::string checkpoint_ = root_ + "/checkpoint";
   const std::vector<TensorSpec> specs_ = {
       {"x", 1, 3, TensorForm::kPlain},
       {"m", 1600, 1024, TensorForm::kPacked},
@@ -108,12 +109,38 @@ TEST_F(ImageBuilderTest, PacksOnceAndMapsFromThenOn) {
 TEST_F(ImageBuilderTest, PacksAnotherCheckpointBesideIt) {
   ImageStats stats;
   ASSERT_OK(Load(stats));
+  checkpoint_ = root_ + "/another";
   WriteFile(2);
   const auto image = Load(stats);
   ASSERT_OK(image);
   EXPECT_TRUE(stats.built);
   ExpectValues(**image);
   EXPECT_EQ(Images().size(), 2u);
+}
+
+TEST_F(ImageBuilderTest, RemovesTheImageThatANewOneSupersedes) {
+  ImageStats stats;
+  const auto first = Load(stats);
+  ASSERT_OK(first);
+  ExpectValues(**first);
+  const uint16_t bits = (*first)->Packed("m", 1600, 1024)->at(1599, 0).bits;
+  WriteFile(2);
+  const auto second = Load(stats);
+  ASSERT_OK(second);
+  EXPECT_TRUE(stats.built);
+  EXPECT_EQ(Images(), std::vector<std::string>{(*second)->path()});
+  ExpectValues(**second);
+  // A rank that has mapped the first works on.
+  EXPECT_EQ((*first)->Packed("m", 1600, 1024)->at(1599, 0).bits, bits);
+}
+
+TEST_F(ImageBuilderTest, KnowsACheckpointByAnyOfItsPaths) {
+  ImageStats stats;
+  ASSERT_OK(Load(stats));
+  std::filesystem::create_directory_symlink(checkpoint_, root_ + "/link");
+  checkpoint_ = root_ + "/./link";
+  ASSERT_OK(Load(stats));
+  EXPECT_FALSE(stats.built);
 }
 
 TEST_F(ImageBuilderTest, RanksThatStartTogetherPackOnce) {
@@ -144,7 +171,8 @@ TEST_F(ImageBuilderTest, ReplacesWhatAnInterruptedRankLeft) {
   ImageStats stats;
   ASSERT_OK(Load(stats));
   const std::string path = Images()[0];
-  std::filesystem::rename(path, path + ".tmp");
+  // The name of the temporary file has no digest.
+  std::filesystem::rename(path, path.substr(0, path.rfind('-')) + ".tmp");
   ASSERT_OK(Load(stats));
   EXPECT_TRUE(stats.built);
   EXPECT_EQ(Images(), std::vector<std::string>{path});
@@ -160,7 +188,7 @@ TEST_F(ImageBuilderTest, RefusesBeforeItStartsWithoutTheMemory) {
 }
 
 TEST_F(ImageBuilderTest, NamesADirectoryThatCannotBeMade) {
-  options_.directory = root_ + "/model.safetensors/images";
+  options_.directory = checkpoint_ + "/model.safetensors/images";
   ImageStats stats;
   EXPECT_THAT(Load(stats), testing::Not(IsOk()));
 }
