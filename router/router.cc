@@ -12,6 +12,16 @@
 namespace lapidary {
 namespace {
 
+// What waits for the pool, in messages of the largest size, and its least size.
+constexpr int64_t kPoolMessages = 4;
+constexpr int64_t kMinPoolBytes = 256 << 20;
+// gRPC's buffers, in pools: what waits there, what comes in, and the answers.
+constexpr int64_t kBuffersPerPool = 4;
+
+int64_t PoolBytes(const RouterOptions& options) {
+  return std::max(kMinPoolBytes, kPoolMessages * options.max_message_bytes);
+}
+
 // gRPC closes what is left this long after a drain.
 constexpr absl::Duration kShutdownTimeout = absl::Milliseconds(200);
 
@@ -73,10 +83,9 @@ Router::Router(const RouterOptions& options,
     : options_(options),
       model_(std::move(model)),
       router_metrics_(metrics_),
-      pool_(std::make_unique<TokenizePool>(TokenizePool::Options{
-          .num_threads = options.tokenize_threads,
-          .max_bytes =
-              std::max<int64_t>(256 << 20, 4 * options.max_message_bytes)})) {}
+      pool_(std::make_unique<TokenizePool>(
+          TokenizePool::Options{.num_threads = options.tokenize_threads,
+                                .max_bytes = PoolBytes(options)})) {}
 
 Router::~Router() {
   Stop();
@@ -110,12 +119,13 @@ absl::Status Router::Listen() {
                       .clock = clock_,
                       .calls = calls_});
   ASSIGN_OR_RETURN(
-      server_,
-      RouterServer::Start({.listen = options_.listen,
-                           .max_message_bytes = options_.max_message_bytes,
-                           .keepalive_interval = options_.keepalive_interval,
-                           .keepalive_timeout = options_.keepalive_timeout},
-                          *service_));
+      server_, RouterServer::Start(
+                   {.listen = options_.listen,
+                    .max_message_bytes = options_.max_message_bytes,
+                    .max_buffered_bytes = kBuffersPerPool * PoolBytes(options_),
+                    .keepalive_interval = options_.keepalive_interval,
+                    .keepalive_timeout = options_.keepalive_timeout},
+                   *service_));
   return absl::OkStatus();
 }
 

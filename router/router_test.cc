@@ -59,7 +59,6 @@ class Call {
   // The next delta; an empty one at the end.  Skips progress.
   v1::Delta NextDelta() {
     while (reader_->Read(&response_)) {
-      if (response_.has_progress()) ++num_progress_;
       if (response_.has_delta()) return response_.delta();
       if (response_.has_completed()) completed_ = response_.completed();
     }
@@ -69,7 +68,6 @@ class Call {
   // Reads to the end.
   absl::Status Finish() {
     while (reader_->Read(&response_)) {
-      if (response_.has_progress()) ++num_progress_;
       if (response_.has_delta()) text_ += response_.delta().text();
       if (response_.has_completed()) completed_ = response_.completed();
     }
@@ -88,7 +86,6 @@ class Call {
 
   const std::string& text() const { return text_; }
   const v1::Completed& completed() const { return completed_; }
-  int num_progress() const { return num_progress_; }
 
  private:
   grpc::ClientContext context_;
@@ -96,7 +93,6 @@ class Call {
   v1::GenerateResponse response_;
   std::string text_;
   v1::Completed completed_;
-  int num_progress_ = 0;
 };
 
 class RouterTest : public ::testing::Test {
@@ -264,26 +260,6 @@ TEST_F(RouterTest, KeepsLogprobsWithTheirTokens) {
     EXPECT_EQ(delta.logprobs(i).chosen().token_id(), delta.token_ids(i));
   EXPECT_OK(call.Finish());
   EXPECT_EQ(call.completed().stop_token_id(), 106u);
-}
-
-TEST_F(RouterTest, SendsProgressEverySecond) {
-  FakeGroup& group = StartWithOneGroup();
-  // A machine that is busy may make the router late, but not each time.
-  int num_progress = 0;
-  for (int i = 0; i < 5 && num_progress < 3; ++i) {
-    Call call(*stub_, TextRequest("x"));
-    const auto run = group.NextRun();
-    run->SendProgress(1);
-    std::thread finish([&run] {
-      // The group says nothing; the router does.
-      EXPECT_FALSE(run->stream().WaitForCancel(absl::Milliseconds(2500)));
-      run->Finish(v1::FINISH_REASON_LENGTH);
-    });
-    EXPECT_OK(call.Finish());
-    finish.join();
-    num_progress = call.num_progress();
-  }
-  EXPECT_GE(num_progress, 3);
 }
 
 TEST_F(RouterTest, NamesEveryBadField) {
@@ -490,16 +466,6 @@ TEST_F(RouterTest, ARequestWaitsForAGroupToCome) {
   ASSERT_NE(run, nullptr);
   run->Finish(v1::FINISH_REASON_LENGTH);
   EXPECT_OK(call.Finish());
-}
-
-TEST_F(RouterTest, PassesAFullQueueOn) {
-  FakeGroup& group = StartWithOneGroup();
-  Call call(*stub_, TextRequest("x"));
-  group.NextRun()->stream().End(absl::ResourceExhaustedError("1024 wait"));
-  const absl::Status status = call.Finish();
-  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
-                               HasSubstr("1024 wait")));
-  EXPECT_NE(GetRetryDelay(status), std::nullopt);
 }
 
 TEST_F(RouterTest, ATokenBeyondTheVocabularyIsTheGroupsError) {

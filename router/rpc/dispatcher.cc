@@ -5,11 +5,10 @@
 #include <utility>
 
 #include "glog/logging.h"
+#include "router/core/progress_pace.h"
 
 namespace lapidary {
 namespace {
-
-constexpr absl::Duration kTick = absl::Milliseconds(100);
 
 std::vector<WorkerClient*> Borrow(
     const std::vector<std::unique_ptr<WorkerClient>>& clients) {
@@ -55,12 +54,13 @@ RequestKey Dispatcher::NewKey() {
   return next_key_++;
 }
 
-void Dispatcher::Submit(const RouterCore::NewRequest& request,
-                        Handler handler) {
-  {
-    MutexLock lock(mutex_);
-    handlers_[request.key] = std::move(handler);
-  }
+void Dispatcher::Add(RequestKey key, Handler handler) {
+  auto shared = std::make_shared<const Handler>(std::move(handler));
+  MutexLock lock(mutex_);
+  handlers_[key] = std::move(shared);
+}
+
+void Dispatcher::Submit(const RouterCore::NewRequest& request) {
   Do([&](RouterCore& core, absl::Time now, RouterCore::Actions& actions) {
     core.Submit(request, now, actions);
   });
@@ -82,8 +82,15 @@ void Dispatcher::OnRunLost(RequestKey key, const absl::Status& status) {
   });
 }
 
+void Dispatcher::OnRunRefused(RequestKey key, const absl::Status& status,
+                              absl::Duration retry_after) {
+  Do([&](RouterCore& core, absl::Time, RouterCore::Actions& actions) {
+    core.OnRunRefused(key, status, retry_after, actions);
+  });
+}
+
 void Dispatcher::Remove(RequestKey key) {
-  Handler handler;  // Destroyed without the lock.
+  SharedHandler handler;  // Destroyed without the lock.
   MutexLock lock(mutex_);
   core_.Remove(key);
   if (const auto it = handlers_.find(key); it != handlers_.end()) {
@@ -126,31 +133,29 @@ void Dispatcher::Act(const RouterCore::Actions& actions) {
   for (const Registry::Action& action : actions.groups)
     discovery_->Perform(action);
   for (const RouterCore::Start& start : actions.starts) {
-    if (const Handler handler = FindHandler(start.request); handler.on_start) {
-      handler.on_start(*clients_[start.group], addresses_[start.group],
-                       start.max_tokens);
+    if (const auto handler = FindHandler(start.request)) {
+      handler->on_start(*clients_[start.group], addresses_[start.group],
+                        start.max_tokens);
     }
   }
   for (const RouterCore::Failure& failure : actions.failures) {
-    if (const Handler handler = TakeHandler(failure.request);
-        handler.on_failure) {
-      handler.on_failure(failure.refusal);
-    }
+    if (const auto handler = TakeHandler(failure.request))
+      handler->on_failure(failure.refusal);
   }
 }
 
-// The handler of `key`; an empty one if its request has ended.
-Dispatcher::Handler Dispatcher::FindHandler(RequestKey key) {
+// The handler of `key`; null if its request has ended.
+Dispatcher::SharedHandler Dispatcher::FindHandler(RequestKey key) {
   MutexLock lock(mutex_);
   const auto it = handlers_.find(key);
-  return it == handlers_.end() ? Handler() : it->second;
+  return it == handlers_.end() ? nullptr : it->second;
 }
 
-Dispatcher::Handler Dispatcher::TakeHandler(RequestKey key) {
+Dispatcher::SharedHandler Dispatcher::TakeHandler(RequestKey key) {
   MutexLock lock(mutex_);
   const auto it = handlers_.find(key);
-  if (it == handlers_.end()) return Handler();
-  Handler handler = std::move(it->second);
+  if (it == handlers_.end()) return nullptr;
+  SharedHandler handler = std::move(it->second);
   handlers_.erase(it);
   return handler;
 }
@@ -159,15 +164,13 @@ void Dispatcher::Tick() {
   Do([&](RouterCore& core, absl::Time now, RouterCore::Actions& actions) {
     core.Tick(now, actions);
   });
-  std::vector<Handler> handlers;
+  std::vector<SharedHandler> handlers;
   {
     MutexLock lock(mutex_);
     for (const auto& [key, handler] : handlers_) handlers.push_back(handler);
   }
   const absl::Time now = clock_.Now();
-  for (const Handler& handler : handlers) {
-    if (handler.on_tick) handler.on_tick(now);
-  }
+  for (const SharedHandler& handler : handlers) handler->on_tick(now);
   MutexLock lock(tick_mutex_);
   if (on_tick_) on_tick_(snapshot());
 }
@@ -177,7 +180,7 @@ void Dispatcher::TickUntilStopped() {
     Tick();
     MutexLock lock(mutex_);
     // Signalled when stopped; waking early only ticks early.
-    if (!stopped_) changed_.WaitFor(mutex_, kTick);
+    if (!stopped_) changed_.WaitFor(mutex_, ProgressPace::kTick);
     if (stopped_) return;
   }
 }

@@ -26,10 +26,10 @@ namespace lapidary {
 class Dispatcher {
  public:
   // What a request hears.  Called without locks held, on any thread, and maybe
-  // once more after Remove() if that comes at the same time.
+  // once more after Remove() if that comes at the same time.  Never copied.
   struct Handler {
     // Run at this group, generating `max_tokens`; may come again if a group
-    // that had not begun to answer is lost.
+    // that had not begun to answer is lost or full.
     std::function<void(WorkerClient& client, const std::string& group,
                        int max_tokens)>
         on_start;
@@ -50,12 +50,18 @@ class Dispatcher {
   Dispatcher& operator=(const Dispatcher&) = delete;
 
   RequestKey NewKey();
+  // From now on `handler` hears of the request: first of the time alone.
+  void Add(RequestKey key, Handler handler);
 
   // See RouterCore for these.
-  void Submit(const RouterCore::NewRequest& request, Handler handler);
+
+  // REQUIRES: it was added, and not removed; or Remove() follows.
+  void Submit(const RouterCore::NewRequest& request);
   void OnPrefilled(RequestKey key, int tokens);
   void OnFirstToken(RequestKey key);
   void OnRunLost(RequestKey key, const absl::Status& status);
+  void OnRunRefused(RequestKey key, const absl::Status& status,
+                    absl::Duration retry_after);
   void Remove(RequestKey key);
   void Drain();
 
@@ -72,12 +78,14 @@ class Dispatcher {
  private:
   using Step = std::function<void(RouterCore& core, absl::Time now,
                                   RouterCore::Actions& actions)>;
+  // Shared by handlers_ and those who are calling it.
+  using SharedHandler = std::shared_ptr<const Handler>;
 
   // Lock, step, unlock, act.  Nothing once the dispatcher stops.
   void Do(const Step& step);
   void Act(const RouterCore::Actions& actions);
-  Handler FindHandler(RequestKey key);
-  Handler TakeHandler(RequestKey key);
+  SharedHandler FindHandler(RequestKey key);
+  SharedHandler TakeHandler(RequestKey key);
   void Tick();
   void TickUntilStopped();
   Discovery::Events CoreEvents();
@@ -93,7 +101,7 @@ class Dispatcher {
   mutable Mutex mutex_;
   CondVar changed_;  // stopped_ or num_acting_.
   RouterCore core_ ABSL_GUARDED_BY(mutex_);
-  std::map<RequestKey, Handler> handlers_ ABSL_GUARDED_BY(mutex_);
+  std::map<RequestKey, SharedHandler> handlers_ ABSL_GUARDED_BY(mutex_);
   RequestKey next_key_ ABSL_GUARDED_BY(mutex_) = 1;
   std::vector<GroupState> last_states_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

@@ -18,9 +18,6 @@
 namespace lapidary {
 namespace {
 
-// A client that waits for its first token hears something this often; less than
-// a second, to be there within one.
-constexpr absl::Duration kProgressInterval = absl::Milliseconds(800);
 // When a client may come again if the group is in trouble.
 constexpr absl::Duration kGroupRetry = absl::Seconds(1);
 
@@ -74,11 +71,6 @@ bool IsGroupTrouble(const absl::Status& status) {
 absl::Status ClientError(const std::string& group, const absl::Status& status) {
   const auto message = absl::StrCat("group ", group, ": ", status.message());
   switch (status.code()) {
-    case absl::StatusCode::kResourceExhausted: {
-      absl::Status error = absl::ResourceExhaustedError(message);
-      SetRetryDelay(GetRetryDelay(status).value_or(kGroupRetry), error);
-      return error;
-    }
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kDeadlineExceeded:
       return absl::Status(status.code(), message);
@@ -104,7 +96,9 @@ GenerateCall::GenerateCall(const CallEnvironment& environment,
       context_(context),
       arrival_(environment.clock.Now()),
       deadline_(CallDeadline(context)),
-      key_(environment.dispatcher.NewKey()) {
+      key_(environment.dispatcher.NewKey()),
+      pace_(arrival_) {
+  progress_.set_queued(true);
   environment.calls.Add();
 }
 
@@ -114,6 +108,7 @@ void GenerateCall::Begin(const grpc::ByteBuffer& request) {
   absl::Status status;
   request_id_ = TakeRequestId(context_, status);
   if (status.ok()) {
+    environment_.dispatcher.Add(key_, NewHandler());
     status = environment_.pool.Run(
         static_cast<int64_t>(request.Length()),
         [call = shared_from_this(), request] { call->Prepare(request); });
@@ -154,9 +149,8 @@ void GenerateCall::Prepare(const grpc::ByteBuffer& bytes) {
        .prompt_tokens = prompt_tokens,
        .max_tokens = static_cast<int>(request.max_tokens()),
        .priority = request.priority(),
-       .deadline = deadline_},
-      NewHandler());
-  // A client that went meanwhile was not known to the dispatcher yet.
+       .deadline = deadline_});
+  // A client that went just before was removed too early.
   MutexLock lock(mutex_);
   if (end_.has_value()) environment_.dispatcher.Remove(key_);
 }
@@ -191,8 +185,6 @@ void GenerateCall::SetUp(const v1::GenerateRequest& request, Prompt prompt) {
   run_request_.set_priority(request.priority());
 
   progress_.set_prompt_tokens(static_cast<uint32_t>(prompt.tokens.size()));
-  progress_.set_queued(true);
-  last_message_ = now;
 }
 
 Dispatcher::Handler GenerateCall::NewHandler() {
@@ -258,8 +250,8 @@ void GenerateCall::OnFailure(const Refusal& refusal) {
 void GenerateCall::OnTick(absl::Time now) {
   MutexLock lock(mutex_);
   if (end_.has_value() || last_token_.has_value()) return;
-  if (now - last_message_ < kProgressInterval) return;
-  last_message_ = now;
+  if (!pace_.IsDue(now)) return;
+  pace_.OnMessage(now);
   queue_.AddProgress(progress_);
   Pump();
 }
@@ -314,6 +306,9 @@ void GenerateCall::OnRunDone(int run, const absl::Status& status) {
         absl::StrCat("group ", group, " ended the run without saying why")));
   } else if (IsGroupTrouble(status)) {
     environment_.dispatcher.OnRunLost(key_, status);
+  } else if (absl::IsResourceExhausted(status)) {
+    environment_.dispatcher.OnRunRefused(
+        key_, status, GetRetryDelay(status).value_or(kGroupRetry));
   } else {
     Fail(ClientError(group, status));
   }
@@ -326,7 +321,7 @@ void GenerateCall::TakeProgress(const v1::RunProgress& progress) {
   progress_.set_cached_tokens(progress.cached_tokens());
   progress_.set_queued(progress.queued());
   if (last_token_.has_value()) return;  // Preempted: the client has tokens.
-  last_message_ = now;
+  pace_.OnMessage(now);
   queue_.AddProgress(progress_);
 }
 

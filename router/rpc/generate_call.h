@@ -1,9 +1,9 @@
 // One Generate call: from the bytes of the request to the end of the stream.
 //
-//   gRPC thread    Start: request id, pool
-//   pool thread    Prepare: parse, check, template, tokens; submit
-//   any thread     OnStart: run at a group
-//   gRPC thread    OnRunMessage: tokens to text; OnWriteDone: the next message
+//   gRPC thread    Start: request id, pool; progress from now to the first
+//   token pool thread    Prepare: parse, check, template, tokens; submit any
+//   thread     OnStart: run at a group gRPC thread    OnRunMessage: tokens to
+//   text; OnWriteDone: the next message
 //
 // Writes go one at a time; while one is under way, what comes joins in the
 // ResponseQueue, and when that is full the group's stream is read no more until
@@ -20,33 +20,20 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "common/clock.h"
 #include "common/mutex.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/inference.pb.h"
 #include "proto/lapidary/v1/worker.pb.h"
+#include "router/core/progress_pace.h"
 #include "router/core/session.h"
-#include "router/metrics.h"
-#include "router/rpc/call_counter.h"
+#include "router/rpc/call_environment.h"
 #include "router/rpc/dispatcher.h"
 #include "router/rpc/prompt_builder.h"
 #include "router/rpc/response_queue.h"
-#include "router/rpc/served_model.h"
-#include "router/rpc/tokenize_pool.h"
 
 namespace lapidary {
-
-// What every call works with.  All of it outlives the calls.
-struct CallEnvironment {
-  const ServedModel& model;
-  Dispatcher& dispatcher;
-  TokenizePool& pool;
-  RouterMetrics& metrics;
-  Clock& clock;
-  CallCounter& calls;
-};
 
 // Shared by: gRPC, until OnDone(); the pool's job; the dispatcher's handler;
 // the handler of the group's stream.
@@ -118,6 +105,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;     // Finish() was called.
   bool gone_ ABSL_GUARDED_BY(mutex_) = false;  // The client hears nothing.
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+  v1::Progress progress_ ABSL_GUARDED_BY(mutex_);
+  ProgressPace pace_ ABSL_GUARDED_BY(mutex_);
 
   // Since Prepare().
   std::optional<Session> session_ ABSL_GUARDED_BY(mutex_);
@@ -130,8 +119,6 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   bool paused_ ABSL_GUARDED_BY(mutex_) =
       false;  // stream_ waits for the client.
   std::string group_ ABSL_GUARDED_BY(mutex_);
-  v1::Progress progress_ ABSL_GUARDED_BY(mutex_);
-  absl::Time last_message_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Time> last_token_ ABSL_GUARDED_BY(mutex_);
   uint32_t cached_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -2,21 +2,16 @@
 
 #include <algorithm>
 #include <string>
-#include <utility>
 
 #include "common/grpc_status.h"
-#include "common/status_macros.h"
 #include "common/version.h"
 #include "router/rpc/call_metadata.h"
+#include "router/rpc/count_call.h"
+#include "router/rpc/generate_call.h"
 #include "router/rpc/group_messages.h"
-#include "router/rpc/prompt_builder.h"
-#include "router/rpc/request_check.h"
-#include "router/rpc/request_parser.h"
 
 namespace lapidary {
 namespace {
-
-constexpr absl::Duration kPoolRetry = absl::Seconds(1);
 
 void FillGroup(const Group& group, v1::GroupStatus& status) {
   status.set_address(group.address);
@@ -63,21 +58,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
 grpc::ServerUnaryReactor* InferenceService::CountTokens(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status;
-  const std::string request_id = TakeRequestId(*context, status);
-  if (status.ok()) {
-    status = environment_.pool.Run(
-        static_cast<int64_t>(request->Length()),
-        [this, reactor, request_id, bytes = *request, response] {
-          const auto count = Count(bytes);
-          if (count.ok()) *response = SerializeMessage(*count);
-          reactor->Finish(WithRequestId(count.status(), request_id));
-        });
-    if (!status.ok()) SetRetryDelay(kPoolRetry, status);
-  }
-  if (!status.ok()) reactor->Finish(WithRequestId(status, request_id));
-  return reactor;
+  return CountCall::Start(environment_, *context, *request, MaxContextTokens(),
+                          *response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::GetModel(
@@ -125,22 +107,6 @@ grpc::ServerUnaryReactor* InferenceService::GetStatus(
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(WithRequestId(status, request_id));
   return reactor;
-}
-
-absl::StatusOr<v1::CountTokensResponse> InferenceService::Count(
-    const grpc::ByteBuffer& bytes) const {
-  v1::GenerateRequest request;
-  RETURN_IF_ERROR(ParseRequest(bytes, request));
-  if (auto violations = CheckRequest(request, environment_.model);
-      !violations.empty()) {
-    return BadRequestError(std::move(violations));
-  }
-  ASSIGN_OR_RETURN(const Prompt prompt,
-                   BuildPrompt(request, environment_.model));
-  v1::CountTokensResponse response;
-  response.set_prompt_tokens(static_cast<uint32_t>(prompt.tokens.size()));
-  response.set_max_context_tokens(static_cast<uint32_t>(MaxContextTokens()));
-  return response;
 }
 
 // The model's limit, or what the largest group holds if that is less.

@@ -8,7 +8,7 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/inference.grpc.pb.h"
-#include "router/rpc/generate_call.h"
+#include "router/rpc/call_environment.h"
 
 namespace lapidary {
 
@@ -42,8 +42,6 @@ class InferenceService final : public InferenceServiceBase {
                                       v1::GetStatusResponse* response) override;
 
  private:
-  absl::StatusOr<v1::CountTokensResponse> Count(
-      const grpc::ByteBuffer& bytes) const;
   int MaxContextTokens() const;
 
   const CallEnvironment environment_;

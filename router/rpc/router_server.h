@@ -27,6 +27,11 @@ class RouterServer {
     std::string listen = "127.0.0.1:0";  // HOST:PORT; port 0 takes a free one.
     // Of a request; larger ones end their call.
     int64_t max_message_bytes = int64_t{64} << 20;
+    // Calls that one connection has open; its client keeps back what is more.
+    int max_streams = 1024;
+    // What gRPC holds of requests and answers, of all connections together.
+    // Above that it reads less, and then closes connections.
+    int64_t max_buffered_bytes = int64_t{1} << 30;
     // Pings to clients, so that idle proxies do not cut long prefills.
     absl::Duration keepalive_interval = absl::Seconds(20);
     absl::Duration keepalive_timeout = absl::Seconds(10);
