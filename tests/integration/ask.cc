@@ -1,7 +1,5 @@
 #include "tests/integration/ask.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/grpc_status.h"
@@ -95,14 +93,8 @@ Reply Ask(v1::Inference::Stub& stub, const v1::GenerateRequest& request,
   const auto reader = stub.Generate(&context, request);
   Reply reply;
   bool has_delta = false;
-  absl::Time last = absl::Now();
   v1::GenerateResponse response;
   while (reader->Read(&response)) {
-    if (!has_delta) {
-      reply.longest_silence =
-          std::max(reply.longest_silence, absl::Now() - last);
-      last = absl::Now();
-    }
     if (response.has_progress()) reply.progress.push_back(response.progress());
     if (response.has_completed()) reply.completed = response.completed();
     if (!response.has_delta()) continue;

@@ -37,7 +37,6 @@ struct Reply {
   std::string text;
   std::vector<uint32_t> token_ids;
   std::vector<v1::Progress> progress;
-  absl::Duration longest_silence;  // Before the first delta.
   v1::Completed completed;
   std::string request_id;  // From the trailer.
 };

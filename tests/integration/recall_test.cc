@@ -72,26 +72,21 @@ TEST_F(RecallTest, FindsTheFactAtBothEnds) {
   }
 }
 
-TEST_F(RecallTest, ReportsProgressEverySecond) {
-  const v1::GenerateRequest request =
-      ChatRequest(absl::StrCat(DocumentWithFact(20000, 50), kQuestion));
-  // A machine that is busy may let everybody wait for a while, but not in each
-  // of some runs; a router that is silent is so in all.
-  constexpr int kRuns = 5;
-  Reply reply = Ask(cluster_->stub(), request);
-  for (int i = 1; i < kRuns && reply.longest_silence > absl::Seconds(2); ++i) {
-    reply = Ask(cluster_->stub(), request);
-  }
+// How often is a matter of the machine too: progress_pace_test has a clock of
+// its own for that.
+TEST_F(RecallTest, ReportsProgressThatAscends) {
+  const Reply reply =
+      Ask(cluster_->stub(),
+          ChatRequest(absl::StrCat(DocumentWithFact(20000, 50), kQuestion)));
   ExpectTheAnswer(reply);
   ASSERT_FALSE(reply.progress.empty());
-  // A second, and another one for the way.
-  EXPECT_LE(reply.longest_silence, absl::Seconds(2));
   uint32_t before = 0;
   for (const v1::Progress& progress : reply.progress) {
     EXPECT_GE(progress.prefilled_tokens(), before);
     before = progress.prefilled_tokens();
     EXPECT_LE(before, progress.prompt_tokens());
   }
+  EXPECT_GT(before, 0u);
 }
 
 TEST_F(RecallTest, AnswersAShortQuestionDuringALongPrefill) {
