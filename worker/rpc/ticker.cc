@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -40,10 +41,12 @@ Ticker::Subscription::~Subscription() {
 
 void Ticker::Run() {
   std::vector<std::shared_ptr<const std::function<void()>>> round;
+  absl::Time next = absl::Now();
   while (true) {
     {
       MutexLock lock(mutex_);
-      const absl::Time next = absl::Now() + period_;
+      // From the last time that was due: a round that is late delays no other.
+      next = std::max(next + period_, absl::Now());
       while (!stopped_ && absl::Now() < next) {
         stop_requested_.WaitFor(mutex_, next - absl::Now());
       }

@@ -11,6 +11,9 @@ namespace {
 
 constexpr int kProtocolVersion = 1;
 
+// What worker.proto promises.
+static_assert(WorkerService::kTickPeriod < absl::Seconds(1));
+
 }  // namespace
 
 WorkerService::WorkerService(const GroupDescription& group, Engine& engine,

@@ -19,8 +19,9 @@ namespace lapidary {
 // Thread-safe.  Its threads are gRPC's: they wait for nothing.
 class WorkerService : public v1::Worker::CallbackService {
  public:
-  // Callers hear of progress and of the group's state at least this often.
-  static constexpr absl::Duration kTickPeriod = absl::Seconds(1);
+  // Callers hear of progress and of the group's state this often: every second
+  // at least, so a little is left for the way.
+  static constexpr absl::Duration kTickPeriod = absl::Milliseconds(900);
 
   // References must outlive the service.
   WorkerService(const GroupDescription& group, Engine& engine,

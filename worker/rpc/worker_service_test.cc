@@ -227,12 +227,10 @@ TEST_F(WorkerServiceTest, ReturnsTheRequestId) {
   EXPECT_EQ(from_request.TrailingRequestId(), "from-request");
 }
 
-TEST_F(WorkerServiceTest, SendsProgressEverySecondWhileAStepLasts) {
+TEST_F(WorkerServiceTest, RepeatsProgressWhileAStepLasts) {
   model_.Hold();
   Call run(*stub_, Request(10, 1));
-  const absl::Time start = absl::Now();
   while (run.num_progress() < 4) ASSERT_TRUE(run.Read());
-  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
   model_.Open();
   EXPECT_OK(run.Finish());
 }
