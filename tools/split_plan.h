@@ -1,0 +1,55 @@
+// How long the prefill of one prompt takes on N ranks, on paper.
+//
+// The steps are those that the scheduler plans for a prompt that runs alone;
+// their costs are those of its cost model.
+
+#ifndef TOOLS_SPLIT_PLAN_H_
+#define TOOLS_SPLIT_PLAN_H_
+
+#include <cstdint>
+
+#include "worker/schedule/cost_model.h"
+
+namespace lapidary {
+
+struct SplitPlanOptions {
+  ModelShape shape;
+  RankRates rates;           // Of every rank.
+  int activation_bytes = 2;  // bf16
+  int round_tokens = 8192;   // Of a rank in a round; a multiple of 64.
+  int chunk_tokens = 8192;   // Of a head-split step.
+  // Each rank keeps the prompt's global keys; otherwise they are gathered anew
+  // in each round.
+  bool has_replica = true;
+};
+
+struct SplitPlan {
+  int num_ranks = 0;
+  int context = 0;
+  int num_rounds = 0;
+  int num_chunks = 0;  // Head-split steps.
+  StepCost cost;       // Sums over the steps.
+  // All of it one after the other, which is what the scheduler plans with.
+  double seconds = 0;
+  // Of transfers, as the model starts them (token_split_attention.h): the keys
+  // of a round travel while queries are projected, halo and tail while queries
+  // are projected and, the tail, while the window layer attends.
+  double hidden_seconds = 0;
+  double balance = 1;  // Of rounds: slowest rank / mean.
+  // Of one rank's seconds / N.
+  double efficiency = 1;             // If nothing overlaps.
+  double overlapped_efficiency = 1;  // Without hidden_seconds.
+
+  double transfer_seconds(const CostModel& model) const;
+  int64_t received_bytes() const;  // By the rank that receives most.
+};
+
+CostModel ModelOf(const SplitPlanOptions& options, int num_ranks);
+
+// REQUIRES: num_ranks divides the heads (rank_weights.h); context > 0.
+SplitPlan PlanSplit(const SplitPlanOptions& options, int num_ranks,
+                    int context);
+
+}  // namespace lapidary
+
+#endif  // TOOLS_SPLIT_PLAN_H_
