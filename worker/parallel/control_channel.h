@@ -1,0 +1,75 @@
+// Small messages between the leader and each other rank of a group, beside the
+// tensors: how they start, and whether they live.
+
+#ifndef WORKER_PARALLEL_CONTROL_CHANNEL_H_
+#define WORKER_PARALLEL_CONTROL_CHANNEL_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "worker/parallel/frame_connection.h"
+#include "worker/parallel/hello.h"
+
+namespace lapidary {
+
+// One rank's end, from MeetRanks().  A group of one has no connections.
+//
+// Thread-compatible: at first of the thread that starts the rank, then of the
+// Watchdog that it is given to.
+class ControlChannel {
+ public:
+  // Bytes that a rank gives to an AllGather().
+  static constexpr int kMaxGatherBytes = 64 << 10;
+
+  // `connections` by rank: the leader's to all others, another rank's to the
+  // leader; the rest are null.
+  ControlChannel(int rank, std::vector<Hello> hellos, std::string local_address,
+                 std::vector<std::unique_ptr<FrameConnection>> connections);
+  ~ControlChannel();
+
+  int rank() const { return rank_; }
+  int size() const { return static_cast<int>(hellos_.size()); }
+  bool leads() const { return rank_ == 0; }
+
+  // By rank.
+  const std::vector<Hello>& hellos() const { return hellos_; }
+
+  // The numeric address of this machine by which the others reach it.
+  const std::string& local_address() const { return local_address_; }
+
+  // Waits for all ranks, and returns what each gave, by rank.  If a rank gives
+  // an error, or is lost, all ranks return that: the code, and the message
+  // "rank 2 (host a): …".
+  //
+  // Errors: also DEADLINE_EXCEEDED, naming the first rank that gave nothing;
+  // UNAVAILABLE if one is gone.  The channel is of no use then.
+  //
+  // REQUIRES: `own`, if it is a string, has at most kMaxGatherBytes.
+  absl::StatusOr<std::vector<std::string>> AllGather(
+      const absl::StatusOr<std::string>& own, absl::Time deadline);
+
+  // For the Watchdog.  Null for this rank itself and where there is none.
+  FrameConnection* connection(int rank) const {
+    return connections_[rank].get();
+  }
+
+ private:
+  using Parts = std::vector<absl::StatusOr<std::string>>;
+
+  absl::StatusOr<Parts> Collect(const absl::StatusOr<std::string>& own,
+                                absl::Time deadline);
+  absl::StatusOr<Parts> Ask(const absl::StatusOr<std::string>& own,
+                            absl::Time deadline);
+
+  const int rank_;
+  const std::vector<Hello> hellos_;
+  const std::string local_address_;
+  const std::vector<std::unique_ptr<FrameConnection>> connections_;
+};
+
+}  // namespace lapidary
+
+#endif  // WORKER_PARALLEL_CONTROL_CHANNEL_H_
