@@ -1,5 +1,6 @@
 #include "worker/schedule/scheduler.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <map>
@@ -13,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/cache/kv_cache.h"
+#include "worker/schedule/cost_model.h"
 #include "worker/schedule/step_plan.h"
 
 namespace {
@@ -190,6 +192,106 @@ TEST_F(SchedulerTest, TakesTurnsWhenStreamsExceedTheBudget) {
   EXPECT_EQ(last_part.size(), 30u);
 }
 
+// Costs of a small model, at which a prompt of some pages goes in rounds and a
+// short one does not.
+CostModel CostsOf(int num_ranks) {
+  const ModelShape shape = {.hidden_size = 64,
+                            .intermediate_size = 128,
+                            .num_heads = 8,
+                            .vocab_size = 1000,
+                            .window = 100,
+                            .window_layers = {.count = 1,
+                                              .kv_heads = 8,
+                                              .head_dim = 8,
+                                              .key_half = 4,
+                                              .has_v = true},
+                            .global_layers = {.count = 1,
+                                              .kv_heads = 1,
+                                              .head_dim = 16,
+                                              .key_half = 4,
+                                              .has_v = false}};
+  return CostModel(shape,
+                   {.matmul_flops = 2e8,
+                    .attention_flops = 5e8,
+                    .read_bytes = 4e7,
+                    .link_bytes = 3e6,
+                    .link_latency = absl::Microseconds(10)},
+                   num_ranks, /*activation_bytes=*/4);
+}
+
+// The same where the long one is prefilled in rounds.
+TEST_F(SchedulerTest, StarvesNoRoundsAndNobodyBesideThem) {
+  Scheduler scheduler({.max_step_tokens = 128,
+                       .max_sequences = 4,
+                       .cost_model = CostsOf(2),
+                       .max_range_tokens = 128,
+                       .replica_pages = 100,
+                       .inter_token_deadline = absl::Seconds(1)},
+                      cache_);
+  const auto add = [&](SequenceId id, int prompt, int max_tokens) {
+    ASSERT_OK(scheduler.Add({.id = id,
+                             .prompt = std::vector<TokenId>(prompt),
+                             .max_tokens = max_tokens},
+                            now_));
+  };
+  add(1000, 6000, 2);
+  SequenceId next = 1;
+  int steps_without_long = 0;
+  int steps_without_short = 0;
+  while (scheduler.progress(1000).prefilled_tokens < 6000) {
+    while (scheduler.load().waiting < 3) add(next++, 50, 2);
+    const StepPlan& plan = scheduler.Plan(now_, events_);
+    ++steps_without_long;
+    ++steps_without_short;
+    for (const SequenceStep& part : plan.sequences) {
+      (part.sequence == 1000 ? steps_without_long : steps_without_short) = 0;
+    }
+    ASSERT_LT(steps_without_long, 8);
+    ASSERT_LT(steps_without_short, 2);
+    sampled_.clear();
+    for (const SequenceStep& part : plan.sequences) {
+      const int last_row = part.first_token + part.num_tokens - 1;
+      if (std::count(plan.logit_rows.begin(), plan.logit_rows.end(), last_row) >
+          0) {
+        sampled_.push_back({part.sequence, 7, false});
+      }
+    }
+    scheduler.Commit(sampled_, events_);
+  }
+  EXPECT_GT(scheduler.counts().rounds, 20);
+}
+
+TEST_F(SchedulerTest, PlansOnOneRankAsWithoutCosts) {
+  KvCache other_cache(
+      {.global_pages_per_rank = 200, .window_pages = 100, .window = 100});
+  Scheduler other({.max_step_tokens = 128,
+                   .max_sequences = 4,
+                   .cost_model = CostsOf(1),
+                   .max_range_tokens = 128,
+                   .replica_pages = 100,
+                   .inter_token_deadline = absl::Nanoseconds(1)},
+                  other_cache);
+  for (SequenceId id = 1; id < 10; ++id) {
+    const int prompt = static_cast<int>(id * id * 31 % 700);
+    ASSERT_OK(Add(id, prompt, 20));
+    ASSERT_OK(other.Add(
+        {.id = id, .prompt = std::vector<TokenId>(prompt), .max_tokens = 20},
+        now_));
+  }
+  std::vector<Event> other_events;
+  while (scheduler_.load().running + scheduler_.load().waiting > 0) {
+    StepPlan plan = other.Plan(now_, other_events);
+    EXPECT_GT(plan.planned_time, absl::ZeroDuration());
+    plan.planned_time = absl::ZeroDuration();
+    const StepPlan& expected = Plan();
+    ASSERT_EQ(plan, expected);
+    Commit(expected);
+    other.Commit(sampled_, other_events);
+  }
+  EXPECT_EQ(other.counts().rounds, 0);
+  EXPECT_EQ(other.counts().over_deadline, 0);
+}
+
 TEST_F(SchedulerTest, AllocatesNothingForATokenInASteadyState) {
   ASSERT_OK(Add(1, 1, 300));
   ASSERT_OK(Add(2, 70, 300));
@@ -215,6 +317,10 @@ TEST_F(SchedulerTest, ValidatesItsOptions) {
   EXPECT_THAT(Scheduler::Options{.max_step_tokens = 0}.Validate(),
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(Scheduler::Options{.max_waiting_tokens = -1}.Validate(),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Scheduler::Options{.max_range_tokens = 100}.Validate(),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Scheduler::Options{.replica_pages = -1}.Validate(),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
