@@ -34,6 +34,17 @@ int EndAtCost(int begin, int end, double target, const TokenCost& cost) {
   return range_end;
 }
 
+// What a global layer stores of a position.
+int64_t StoredBytes(const GlobalShape& shape) {
+  return int64_t{shape.kv_heads} * (shape.head_dim + 2 * shape.key_half) *
+         shape.activation_bytes;
+}
+
+// What a position's key and value take in one head of a window layer.
+int64_t HeadBytes(const WindowShape& shape) {
+  return int64_t{2} * shape.head_dim * shape.activation_bytes;
+}
+
 }  // namespace
 
 PositionRange Intersect(PositionRange a, PositionRange b) {
@@ -125,9 +136,7 @@ KvHeadShare ShareOfKvHeads(int kv_heads, int rank, int num_ranks) {
 
 Travel ChooseTravel(int64_t context, int64_t num_tokens,
                     const GlobalShape& shape) {
-  const int64_t stored = shape.head_dim + 2 * shape.key_half;
-  const int64_t keys =
-      context * shape.kv_heads * stored * shape.activation_bytes;
+  const int64_t keys = context * StoredBytes(shape);
   const int64_t queries =
       num_tokens * shape.num_heads *
       (int64_t{shape.head_dim} * (shape.activation_bytes + 4) + 4);
@@ -149,9 +158,49 @@ int64_t QueriesTravelBytes(int64_t num_tokens, const GlobalShape& shape,
 
 int64_t KeysTravelBytes(int64_t context, const GlobalShape& shape,
                         int num_ranks) {
-  const int64_t stored = shape.head_dim + 2 * shape.key_half;
-  return context * shape.kv_heads * stored * shape.activation_bytes *
-         (num_ranks - 1) / num_ranks;
+  return context * StoredBytes(shape) * (num_ranks - 1) / num_ranks;
+}
+
+int64_t PagesBytes(int first_page, int end_page, int rank, int num_ranks,
+                   const GlobalShape& shape) {
+  // Of pages [0, end).
+  const auto owned = [&](int end) {
+    return (end + num_ranks - 1 - rank) / num_ranks;
+  };
+  if (end_page <= first_page) return 0;
+  const int64_t others =
+      end_page - first_page - (owned(end_page) - owned(first_page));
+  return others * kPageTokens * StoredBytes(shape);
+}
+
+int64_t RoundKeysBytes(const RoundSplit& split, int rank,
+                       const GlobalShape& shape) {
+  const int64_t projected = int64_t{shape.kv_heads} * shape.head_dim *
+                            (shape.k_eq_v ? 1 : 2) * shape.activation_bytes;
+  return (split.round().size() - split.range(rank).size()) * projected;
+}
+
+int64_t HaloBytes(const RoundSplit& split, int rank, const WindowShape& shape) {
+  const int64_t halo = split.halo(rank).size();
+  const int64_t in_round = Intersect(split.halo(rank), split.round()).size();
+  const int held =
+      ShareOfKvHeads(shape.kv_heads, rank, split.num_ranks()).count;
+  return (in_round * shape.kv_heads +
+          (halo - in_round) * (shape.kv_heads - held)) *
+         HeadBytes(shape);
+}
+
+int64_t TailBytes(const RoundSplit& split, int rank, const WindowShape& shape) {
+  const int64_t others =
+      split.tail().size() - Intersect(split.tail(), split.range(rank)).size();
+  const int held =
+      ShareOfKvHeads(shape.kv_heads, rank, split.num_ranks()).count;
+  return others * held * HeadBytes(shape);
+}
+
+int64_t LogitsBytes(int64_t num_rows, int vocab_size, int num_ranks) {
+  constexpr int kLogitBytes = 4;  // fp32
+  return num_rows * vocab_size * kLogitBytes * (num_ranks - 1) / num_ranks;
 }
 
 }  // namespace lapidary

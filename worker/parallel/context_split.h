@@ -106,6 +106,15 @@ struct GlobalShape {
   int head_dim = 0;          // d
   int key_half = 0;          // A; d/2 where whole keys are stored.
   int activation_bytes = 0;  // e
+  // Values are the raw keys, normed another way: they need not travel.
+  bool k_eq_v = true;
+};
+
+// Of a window layer, whose keys are stored whole.
+struct WindowShape {
+  int kv_heads = 0;          // K
+  int head_dim = 0;          // d
+  int activation_bytes = 0;  // e
 };
 
 // The rule of the architecture (5.2), for one sequence's `num_tokens` queries
@@ -118,7 +127,8 @@ struct GlobalShape {
 Travel ChooseTravel(int64_t context, int64_t num_tokens,
                     const GlobalShape& shape);
 
-// Bytes that each of N ranks receives, per layer (the formulas of 5.2).
+// Bytes that each of N ranks receives, per layer (the formulas of 5.2).  What
+// ranks really receive is held to these in tests/parity/group_bytes_test.cc.
 //
 // Two sums over the ranks of a layer's output, T h values of e bytes.
 int64_t AllReduceBytes(int64_t num_tokens, int hidden_size,
@@ -129,6 +139,26 @@ int64_t QueriesTravelBytes(int64_t num_tokens, const GlobalShape& shape,
 // The stored form of `context` earlier positions, a multiple of N pages.
 int64_t KeysTravelBytes(int64_t context, const GlobalShape& shape,
                         int num_ranks);
+
+// Bytes that `rank` receives, per layer, where ranks differ.
+//
+// Logical pages [first_page, end_page) in their stored form, those apart that
+// it owns: keys that travel, or what a replica lacks.
+int64_t PagesBytes(int first_page, int end_page, int rank, int num_ranks,
+                   const GlobalShape& shape);
+// Raw keys of the round's other ranges: T K d e (N-1) / N with equal ranges.
+int64_t RoundKeysBytes(const RoundSplit& split, int rank,
+                       const GlobalShape& shape);
+// Keys and values of the halo: all heads of positions in the round, the heads
+// that other ranks hold of positions before it.
+int64_t HaloBytes(const RoundSplit& split, int rank, const WindowShape& shape);
+// Keys and values of the tail, of the heads that the rank holds.
+int64_t TailBytes(const RoundSplit& split, int rank, const WindowShape& shape);
+
+// Bytes of logits that the leader receives.
+//
+// REQUIRES: N divides the vocabulary's blocks of 16.
+int64_t LogitsBytes(int64_t num_rows, int vocab_size, int num_ranks);
 
 }  // namespace lapidary
 

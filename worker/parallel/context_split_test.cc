@@ -148,5 +148,30 @@ TEST(TravelBytesTest, AreTheFormulasOfTheArchitecture) {
   EXPECT_EQ(KeysTravelBytes(256, k12b, 4), 256 * 1280 * 3 / 4);
 }
 
+// Of pages 1 to 4 rank 1 owns two, the others one.
+TEST(TravelBytesTest, OwnPagesDoNotTravel) {
+  constexpr int kPage = 64 * 1280;
+  EXPECT_EQ(PagesBytes(1, 5, 0, 3, k12b), 3 * kPage);
+  EXPECT_EQ(PagesBytes(1, 5, 1, 3, k12b), 2 * kPage);
+  EXPECT_EQ(PagesBytes(1, 5, 2, 3, k12b), 3 * kPage);
+  EXPECT_EQ(PagesBytes(5, 5, 0, 3, k12b), 0);
+  EXPECT_EQ(PagesBytes(0, 4, 1, 4, k12b), KeysTravelBytes(256, k12b, 4));
+}
+
+// Of 100 positions of the window before rank 1's range, 64 are in the round.
+TEST(TravelBytesTest, ARoundsBytesDependOnTheRange) {
+  const std::vector<int> ends = {192, 384};
+  const RoundSplit split(128, ends, /*window=*/101);
+  constexpr WindowShape kWindow = {
+      .kv_heads = 8, .head_dim = 256, .activation_bytes = 2};
+  constexpr int kHead = 2 * 256 * 2;
+  EXPECT_EQ(RoundKeysBytes(split, 0, k12b), 192 * 512 * 2);
+  EXPECT_EQ(RoundKeysBytes(split, 1, k12b), 64 * 512 * 2);
+  EXPECT_EQ(HaloBytes(split, 0, kWindow), 100 * 4 * kHead);
+  EXPECT_EQ(HaloBytes(split, 1, kWindow), (64 * 8 + 36 * 4) * kHead);
+  EXPECT_EQ(TailBytes(split, 0, kWindow), 100 * 4 * kHead);
+  EXPECT_EQ(TailBytes(split, 1, kWindow), 0);
+}
+
 }  // namespace
 }  // namespace lapidary
