@@ -52,6 +52,16 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
   return absl::OkStatus();
 }
 
+absl::Status CheckChatSettings(const RequestOptions& settings) {
+  if (settings.prompt.empty() && settings.document.empty() &&
+      settings.form == PromptForm::kChat) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "chat reads its questions from stdin; --prompt, --file and --raw belong "
+      "to generate");
+}
+
 absl::Status Save(const ChatSession& session) {
   RETURN_IF_ERROR(WriteFile(session.reply(), session.Transcript()));
   std::cerr << "saved to " << session.reply() << std::endl;
@@ -78,12 +88,7 @@ absl::Status RunGenerate(Connection& connection, const RequestOptions& options,
 
 absl::Status RunChat(Connection& connection, const RequestOptions& settings,
                      const PrinterOptions& printer) {
-  if (!settings.prompt.empty() || !settings.document.empty() ||
-      settings.form != PromptForm::kChat) {
-    return absl::InvalidArgumentError(
-        "chat reads its questions from stdin; --prompt, --file and --raw "
-        "belong to generate");
-  }
+  RETURN_IF_ERROR(CheckChatSettings(settings));
   ASSIGN_OR_RETURN(const v1::GenerateRequest request,
                    MakeRequestSettings(settings));
   ChatSession session(request, settings.system, settings.think);

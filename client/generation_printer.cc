@@ -94,22 +94,24 @@ void GenerationPrinter::Finish() {
            << FinishReasonName(completed_.finish_reason()) << ", "
            << completed_.usage().output_tokens() << " output tokens)\n";
   }
-  if (options_.logprobs) {
-    for (int i = 0; i < tokens_.logprobs_size(); ++i) {
-      const v1::PositionLogprobs& position = tokens_.logprobs(i);
-      notes_ << absl::StrFormat("logprob %d: token %u %.4f", i,
-                                position.chosen().token_id(),
-                                position.chosen().logprob());
-      for (const v1::TokenLogprob& top : position.top()) {
-        notes_ << absl::StrFormat(", %u %.4f", top.token_id(), top.logprob());
-      }
-      notes_ << '\n';
-    }
-  }
+  if (options_.logprobs) ShowLogprobs();
   if (options_.timings && has_completed_) {
     notes_ << TimingsText(completed_);
   }
   notes_.flush();
+}
+
+void GenerationPrinter::ShowLogprobs() {
+  for (int i = 0; i < tokens_.logprobs_size(); ++i) {
+    const v1::PositionLogprobs& position = tokens_.logprobs(i);
+    notes_ << absl::StrFormat("logprob %d: token %u %.4f", i,
+                              position.chosen().token_id(),
+                              position.chosen().logprob());
+    for (const v1::TokenLogprob& top : position.top()) {
+      notes_ << absl::StrFormat(", %u %.4f", top.token_id(), top.logprob());
+    }
+    notes_ << '\n';
+  }
 }
 
 void GenerationPrinter::ShowJson() {

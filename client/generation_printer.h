@@ -49,6 +49,7 @@ class GenerationPrinter {
 
  private:
   void ShowDelta(const v1::Delta& delta);
+  void ShowLogprobs();
   void ShowJson();
   void ClearProgress();
 
