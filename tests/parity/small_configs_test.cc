@@ -6,13 +6,13 @@
 #include <fstream>
 #include <memory>
 #include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/testing/status_matchers.h"
 #include "gtest/gtest.h"
+#include "tests/parity/random_config.h"
 #include "tests/parity/reference_model.h"
 #include "tests/parity/test_checkpoint.h"
 #include "tools/sequence_driver.h"
@@ -20,46 +20,6 @@
 
 namespace lapidary {
 namespace {
-
-// A small config by seed.
-SmallConfig RandomConfig(int seed) {
-  std::mt19937 random(seed);
-  const auto pick = [&](std::vector<int> values) {
-    return values[random() % values.size()];
-  };
-  SmallConfig config;
-  config.hidden_size = pick({48, 64, 80, 112});
-  config.intermediate_size = pick({16, 96, 144, 176});
-  config.vocab_size = pick({256, 272, 1008});
-  config.num_heads = pick({1, 2, 4, 6});
-  const auto divisor = [&](int n) {
-    return pick({1, n % 2 == 0 ? 2 : 1, n % 3 == 0 ? 3 : n});
-  };
-  config.num_kv_heads = divisor(config.num_heads);
-  config.num_global_kv_heads = divisor(config.num_heads);
-  config.head_dim = pick({16, 32, 48, 80});
-  config.global_head_dim = pick({16, 32, 64, 96});
-  config.window = pick({1, 16, 65, 96, 100, 512});
-  config.k_eq_v = pick({0, 1, 1}) == 1;
-  config.rotating_part = pick({25, 50, 100}) / 100.0;
-  config.softcap = pick({0, 5, 30});
-  config.is_global.assign(pick({1, 2, 3, 5}), false);
-  for (size_t l = 0; l < config.is_global.size(); ++l) {
-    config.is_global[l] = random() % 3 == 0;
-  }
-  config.is_global.back() = true;
-  return config;
-}
-
-// Past the window and some pages, in any case past 300 tokens.
-std::vector<TokenId> RandomTokens(const SmallConfig& config, int seed) {
-  std::mt19937 random(seed);
-  std::vector<TokenId> tokens(std::max(300, config.window + 90));
-  for (TokenId& token : tokens) {
-    token = static_cast<TokenId>(random() % config.vocab_size);
-  }
-  return tokens;
-}
 
 class SmallConfigsTest : public ::testing::TestWithParam<int> {
  protected:
@@ -96,7 +56,9 @@ class SmallConfigsTest : public ::testing::TestWithParam<int> {
   }
 
   const SmallConfig config_ = RandomConfig(GetParam());
-  const std::vector<TokenId> tokens_ = RandomTokens(config_, GetParam());
+  // Past the window and some pages, in any case past 300 tokens.
+  const std::vector<TokenId> tokens_ =
+      RandomTokens(config_, std::max(300, config_.window + 90), GetParam());
   std::vector<int> positions_;
   std::string checkpoint_dir_;
 };
