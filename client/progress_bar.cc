@@ -27,9 +27,13 @@ std::string Bar(double fraction) {
 
 std::string ProgressBar::Line(const v1::Progress& progress, absl::Time now) {
   if (progress.queued()) {
+    const double waited = std::max(0.0, absl::ToDoubleSeconds(now - start_));
+    // Nobody has counted them yet.
+    if (progress.prompt_tokens() == 0) {
+      return absl::StrFormat("queued  %.0f s", waited);
+    }
     return absl::StrFormat("queued  %s tokens, %.0f s",
-                           WithThousands(progress.prompt_tokens()),
-                           std::max(0.0, absl::ToDoubleSeconds(now - start_)));
+                           WithThousands(progress.prompt_tokens()), waited);
   }
   const uint32_t done = progress.prefilled_tokens();
   const uint32_t total = std::max(progress.prompt_tokens(), 1u);

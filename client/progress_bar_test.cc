@@ -46,6 +46,13 @@ TEST(ProgressBarTest, DoesNotCountCachedTokensAsSpeed) {
               HasSubstr(" 100/s, 99 s"));
 }
 
+TEST(ProgressBarTest, SaysNoNumberOfTokensBeforeTheyAreCounted) {
+  ProgressBar bar(kStart);
+  v1::Progress queued;
+  queued.set_queued(true);
+  EXPECT_EQ(bar.Line(queued, kStart + absl::Seconds(2)), "queued  2 s");
+}
+
 TEST(ProgressBarTest, DoesNotCountTheQueueAsPrefill) {
   ProgressBar bar(kStart);
   v1::Progress queued = Prefilled(0, 1000);
