@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -45,8 +44,7 @@ void Ticker::Run() {
   while (true) {
     {
       MutexLock lock(mutex_);
-      // From the last time that was due: a round that is late delays no other.
-      next = std::max(next + period_, absl::Now());
+      next = NextRound(next, period_, absl::Now());
       while (!stopped_ && absl::Now() < next) {
         stop_requested_.WaitFor(mutex_, next - absl::Now());
       }

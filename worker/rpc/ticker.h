@@ -3,6 +3,7 @@
 #ifndef WORKER_RPC_TICKER_H_
 #define WORKER_RPC_TICKER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -46,6 +47,14 @@ class Ticker {
     Ticker& ticker_;
     const int64_t id_;
   };
+
+  // When the round after the one that was due at `last` is due: a round that
+  // comes late or lasts delays no other, and those that were missed are not
+  // made up for.
+  static absl::Time NextRound(absl::Time last, absl::Duration period,
+                              absl::Time now) {
+    return std::max(last + period, now);
+  }
 
   // `tick` is called for the first time within one period, never on the
   // caller's thread.

@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 #include "common/mutex.h"
+#include "common/testing/fake_clock.h"
 #include "gtest/gtest.h"
 
 namespace lapidary {
@@ -34,6 +35,27 @@ TEST(TickerTest, CallsEachSubscriber) {
   const auto two = ticker.Subscribe(call_once(second));
   first.get_future().wait();
   second.get_future().wait();
+}
+
+// Rounds that last made the time between them more than a second.
+TEST(TickerTest, RoundsThatLastAreNoFurtherApart) {
+  constexpr absl::Duration kPeriod = absl::Milliseconds(900);
+  FakeClock clock;
+  absl::Time due = clock.Now();
+  for (int i = 0; i < 1000; ++i) {
+    const absl::Time last = due;
+    clock.Advance(absl::Milliseconds(i % 900));  // The round of `last`.
+    due = Ticker::NextRound(last, kPeriod, clock.Now());
+    EXPECT_EQ(due - last, kPeriod);
+    clock.Advance(due - clock.Now());
+  }
+}
+
+TEST(TickerTest, RoundsThatWereMissedAreNotMadeUpFor) {
+  FakeClock clock;
+  const absl::Time due = clock.Now();
+  clock.Advance(absl::Minutes(1));
+  EXPECT_EQ(Ticker::NextRound(due, absl::Seconds(1), clock.Now()), clock.Now());
 }
 
 TEST(TickerTest, ASubscriptionMayEndInItsOwnCall) {
