@@ -30,6 +30,7 @@ struct Scheduler::Sequence {
   bool was_prefilled = false;
 
   int size() const { return static_cast<int>(tokens.size()); }
+  PrefillPlanner::Rest rest() const { return {id, computed, size()}; }
   int num_output() const { return size() - num_prompt; }
   int num_uncomputed() const { return size() - computed; }
   // All but the token that the last step emitted is computed.
@@ -67,7 +68,13 @@ absl::Status Scheduler::Options::Validate() const {
 }
 
 Scheduler::Scheduler(const Options& options, KvCache& cache)
-    : options_(options), cache_(cache), replica_(options.replica_pages) {
+    : options_(options),
+      cache_(cache),
+      planner_({.cost_model = options.cost_model,
+                .max_step_tokens = options.max_step_tokens,
+                .max_range_tokens = options.max_range_tokens,
+                .replica_pages = options.replica_pages,
+                .inter_token_deadline = options.inter_token_deadline}) {
   const absl::Status status = options.Validate();
   CHECK(status.ok()) << status;
   running_.reserve(options.max_sequences);
@@ -143,7 +150,7 @@ void Scheduler::Cancel(SequenceId id) {
 }
 
 void Scheduler::Remove(Sequence& sequence) {
-  replica_.Release(sequence.id);
+  planner_.Release(sequence.id);
   if (sequence.running) {
     running_.erase(std::find(running_.begin(), running_.end(), &sequence));
     std::replace(parts_.begin(), parts_.end(), &sequence,
@@ -163,6 +170,8 @@ const StepPlan& Scheduler::Plan(absl::Time now, std::vector<Event>& events) {
   parts_.clear();
   budget_ = options_.max_step_tokens;
   FinishExpired(now, events);
+  planner_.StartStep(HasStreams() ? PrefillPlanner::Streams::kRunning
+                                  : PrefillPlanner::Streams::kNone);
   bool is_round = PlanRound(RoundFor::kNextInTurn, events);
   if (!is_round) {
     PlanDecode(events);
@@ -177,10 +186,12 @@ const StepPlan& Scheduler::Plan(absl::Time now, std::vector<Event>& events) {
   plan_.step = step_;
   for (Sequence* sequence : parts_) WritePart(*sequence);
   if (is_round) {
-    WriteRound();
+    last_round_step_ = step_;
+    planner_.WriteRound(parts_.front()->rest(), round_, plan_);
   } else {
-    WritePlannedTime();
+    planner_.WriteTime(PartCosts(), plan_);
   }
+  if (HasPrefill()) planner_.CountIfLate(plan_);
   return plan_;
 }
 
@@ -287,12 +298,14 @@ void Scheduler::PlanPrefill(std::vector<Event>& events) {
   for (Sequence* sequence : candidates_) {
     if (budget_ == 0) break;
     if (!sequence->running) continue;  // Preempted by one before it.
-    if (GoesOnInARound(*sequence)) continue;
+    if (planner_.Choose(sequence->rest()).layout == Layout::kTokenSplit) {
+      continue;
+    }
     const int end = ChunkEnd(*sequence);
     if (end == sequence->computed) continue;
     if (!MakeRoom(*sequence, end, events)) {
       // It had its turn: a round for another need not wait for it.
-      if (SplitsPrefills()) sequence->turn = ++turns_;
+      if (planner_.has_rounds()) sequence->turn = ++turns_;
       continue;
     }
     parts_.push_back(sequence);
@@ -312,6 +325,24 @@ int Scheduler::ChunkEnd(const Sequence& sequence) {
   const int border = static_cast<int>(end) / kPageTokens * kPageTokens;
   if (border > sequence.computed) return EndInTime(sequence, border);
   return HasPrefill() ? sequence.computed : static_cast<int>(end);
+}
+
+int Scheduler::EndInTime(const Sequence& sequence, int end) {
+  const PrefillPlanner::ChunkEnd chunk =
+      planner_.EndInTime(PartCosts(), sequence.rest(), end);
+  // Where not even a page is, the first prefill of a step takes it all the
+  // same.
+  return chunk.in_time || !HasPrefill() ? chunk.end : sequence.computed;
+}
+
+std::span<const CostModel::Part> Scheduler::PartCosts() {
+  part_costs_.clear();
+  for (const Sequence* sequence : parts_) {
+    part_costs_.push_back(
+        {.context = sequence->computed,
+         .num_tokens = sequence->lease.num_tokens() - sequence->computed});
+  }
+  return part_costs_;
 }
 
 bool Scheduler::HasPrefill() const {
@@ -341,7 +372,7 @@ void Scheduler::Preempt(Sequence& sequence, std::vector<Event>& events) {
     parts_.erase(part);
   }
   sequence.lease = cache_.NewLease();
-  replica_.Release(sequence.id);
+  planner_.Release(sequence.id);
   sequence.computed = 0;
   sequence.running = false;
   running_.erase(std::find(running_.begin(), running_.end(), &sequence));
@@ -379,11 +410,6 @@ void Scheduler::WritePart(Sequence& sequence) {
 
 // ----------------------------------------------------------------- Rounds
 
-bool Scheduler::SplitsPrefills() const {
-  return options_.cost_model.has_value() &&
-         options_.cost_model->num_ranks() > 1;
-}
-
 bool Scheduler::HasStreams() const {
   return std::any_of(running_.begin(), running_.end(),
                      [](const Sequence* s) { return s->decoding(); });
@@ -395,105 +421,27 @@ bool Scheduler::StreamsAreDue() const {
   });
 }
 
-absl::Duration Scheduler::TimeLimit() const {
-  return SplitsPrefills() && HasStreams() ? options_.inter_token_deadline
-                                          : absl::InfiniteDuration();
-}
-
-CostModel::Prefill Scheduler::RestOf(const Sequence& sequence) const {
-  return {.context = sequence.computed,
-          .tokens_left = sequence.num_uncomputed(),
-          .replica_tokens = replica_.TokensFor(sequence.id, sequence.size())};
-}
-
-CostModel::StepLimits Scheduler::Limits() const {
-  return {.max_step_tokens = options_.max_step_tokens,
-          .max_range_tokens = options_.max_range_tokens,
-          .time = TimeLimit()};
-}
-
-bool Scheduler::GoesOnInARound(const Sequence& sequence) const {
-  return SplitsPrefills() &&
-         options_.cost_model->Choose(RestOf(sequence), Limits()).layout ==
-             Layout::kTokenSplit;
-}
-
 bool Scheduler::PlanRound(RoundFor whom, std::vector<Event>& events) {
-  if (!SplitsPrefills() || options_.max_range_tokens == 0) return false;
+  if (!planner_.has_rounds()) return false;
   Admit(events);
   if (whom == RoundFor::kNextInTurn && StreamsAreDue()) return false;
   ListPrefills();
   for (Sequence* sequence : candidates_) {
     if (!sequence->running) continue;  // Preempted by one before it.
-    const CostModel::Prefill rest = RestOf(*sequence);
-    round_ = options_.cost_model->Choose(rest, Limits());
+    round_ = planner_.Choose(sequence->rest());
     if (round_.layout == Layout::kHeadSplit) {
       if (whom == RoundFor::kNextInTurn) return false;
       continue;
     }
     const int end = sequence->computed + round_.num_tokens;
     if (!MakeRoom(*sequence, end, events)) continue;
-    if (sequence->lease.num_tokens() < end) {
-      round_ = options_.cost_model->RoundTo(rest, sequence->lease.num_tokens(),
-                                            Limits());
-    }
+    const int reached = sequence->lease.num_tokens();
+    if (reached < end) round_ = planner_.RoundTo(sequence->rest(), reached);
     parts_.push_back(sequence);
     sequence->turn = ++turns_;
     return true;
   }
   return false;
-}
-
-void Scheduler::WriteRound() {
-  const Sequence& sequence = *parts_.front();
-  plan_.layout = Layout::kTokenSplit;
-  plan_.range_ends = round_.range_ends;
-  plan_.replica_tokens = replica_.TokensFor(sequence.id, sequence.size());
-  plan_.planned_time = round_.planned_time;
-  if (plan_.replica_tokens != kNoReplica) replica_.Take(sequence.id);
-  last_round_step_ = step_;
-  ++counts_.rounds;
-  if (plan_.planned_time > TimeLimit()) ++counts_.over_deadline;
-}
-
-// part_costs_ become those of parts_.
-void Scheduler::ListCosts() {
-  part_costs_.clear();
-  for (const Sequence* sequence : parts_) {
-    part_costs_.push_back(
-        {.context = sequence->computed,
-         .num_tokens = sequence->lease.num_tokens() - sequence->computed});
-  }
-}
-
-void Scheduler::WritePlannedTime() {
-  if (!options_.cost_model.has_value()) return;
-  ListCosts();
-  const CostModel& model = *options_.cost_model;
-  plan_.planned_time = model.Time(
-      model.HeadSplit(part_costs_, static_cast<int>(plan_.logit_rows.size())));
-  if (HasPrefill() && plan_.planned_time > TimeLimit()) {
-    ++counts_.over_deadline;
-  }
-}
-
-int Scheduler::EndInTime(const Sequence& sequence, int end) {
-  const absl::Duration limit = TimeLimit();
-  if (limit == absl::InfiniteDuration()) return end;
-  ListCosts();
-  // Every part may want a row of logits.
-  const int tokens = options_.cost_model->LargestChunk(
-      part_costs_,
-      {.context = sequence.computed, .num_tokens = end - sequence.computed},
-      static_cast<int>(parts_.size()), limit);
-  part_costs_.push_back({.context = sequence.computed, .num_tokens = tokens});
-  const CostModel& model = *options_.cost_model;
-  const bool in_time =
-      model.Time(model.HeadSplit(
-          part_costs_, static_cast<int>(part_costs_.size()))) <= limit;
-  // Not even a page is: the first prefill of a step takes it all the same.
-  return in_time || !HasPrefill() ? sequence.computed + tokens
-                                  : sequence.computed;
 }
 
 // ----------------------------------------------------------------- Commit
@@ -513,10 +461,7 @@ void Scheduler::Commit(std::span<const Sampled> sampled,
     if (sequence != nullptr) {
       sequence->computed = sequence->lease.num_tokens();
       cache_.Trim(sequence->lease);
-      if (plan_.replica_tokens != kNoReplica) {
-        replica_.Hold(sequence->id, sequence->computed);
-      }
-      if (sequence->num_uncomputed() == 0) replica_.Release(sequence->id);
+      planner_.Ran(plan_, sequence->rest());
       if (has_logits) Accept(*sequence, *next, events);
     }
     if (has_logits) ++next;

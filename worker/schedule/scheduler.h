@@ -40,7 +40,7 @@
 #include "common/tokens.h"
 #include "worker/cache/kv_cache.h"
 #include "worker/schedule/cost_model.h"
-#include "worker/schedule/replica.h"
+#include "worker/schedule/prefill_planner.h"
 #include "worker/schedule/step_plan.h"
 
 namespace lapidary {
@@ -121,13 +121,7 @@ class Scheduler {
     int64_t unprefilled_tokens = 0;  // The same of waiting and prefilling ones.
   };
 
-  // Since the start.
-  struct Counts {
-    int64_t rounds = 0;
-    // Steps with prefill beside streams that were planned to take longer than
-    // the deadline, because not even a page keeps to it.
-    int64_t over_deadline = 0;
-  };
+  using Counts = PrefillPlanner::Counts;
 
   // `cache` must outlive the scheduler.
   //
@@ -164,7 +158,9 @@ class Scheduler {
   // Zeros, and not queued, for an id that is not known.
   Progress progress(SequenceId id) const;
   Load load() const;
-  const Counts& counts() const { return counts_; }
+  const Counts& counts() const {
+    return planner_.counts();
+  }  // Since the start.
 
  private:
   struct Sequence;
@@ -184,30 +180,19 @@ class Scheduler {
   // that would be split, because nothing else can advance.
   enum class RoundFor { kNextInTurn, kAny };
 
-  // Whether the group has several ranks and knows what they cost.
-  bool SplitsPrefills() const;
   bool HasStreams() const;
   // Whether a stream had no token, nor the chance of one, since the last round.
   bool StreamsAreDue() const;
-  // Of a step with prefill.
-  absl::Duration TimeLimit() const;
+  // Returns whether the step is a round, round_.
+  bool PlanRound(RoundFor whom, std::vector<Event>& events);
   // candidates_ become the sequences that prefill, in their turn.
   void ListPrefills();
-  CostModel::Prefill RestOf(const Sequence& sequence) const;
-  CostModel::StepLimits Limits() const;
-  // In a round, rather than as a chunk of a head-split step.
-  bool GoesOnInARound(const Sequence& sequence) const;
-  // Returns whether the step is a round.
-  bool PlanRound(RoundFor whom, std::vector<Event>& events);
-  void WriteRound();
-  void WritePlannedTime();
-  void ListCosts();
-  // As far on the way to `end` as the deadline allows.
-  int EndInTime(const Sequence& sequence, int end);
 
   bool FitsBesideRunning(const Sequence& candidate) const;
   int PrefillShare() const;
   int ChunkEnd(const Sequence& sequence);
+  int EndInTime(const Sequence& sequence, int end);
+  std::span<const CostModel::Part> PartCosts();  // Of parts_.
   // Whether the step that is planned has a part that prefills.
   bool HasPrefill() const;
   // Makes room for `sequence` up to `end`, or as far as Reach() goes, at the
@@ -230,8 +215,7 @@ class Scheduler {
   int64_t last_round_step_ = 0;
   absl::Time next_deadline_ = absl::InfiniteFuture();  // Or earlier.
 
-  Replica replica_;
-  Counts counts_;
+  PrefillPlanner planner_;
 
   // The step between Plan() and Commit().
   int64_t step_ = 0;

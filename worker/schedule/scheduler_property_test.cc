@@ -132,9 +132,9 @@ class SchedulerPropertyTest : public ::testing::TestWithParam<Case> {
   void CheckPages(const StepPlan& plan, const SequenceStep& step);
   void CheckCadence(const StepPlan& plan, const std::vector<Event>& events);
   void CheckRound(const StepPlan& plan, const std::vector<Event>& events);
-  void CheckDeadline(const StepPlan& plan);
+  void CheckDeadline(const StepPlan& plan, const std::vector<Event>& events);
+  void ListStreams();
   void CheckReplica(const StepPlan& plan, const SequenceStep& step);
-  bool HasStreams() const;
   void Take(const std::vector<Event>& events);
 
   int Draw(int low, int high) {
@@ -145,7 +145,9 @@ class SchedulerPropertyTest : public ::testing::TestWithParam<Case> {
   KvCache cache_{GetParam().cache};
   Scheduler scheduler_{SchedulerOptions(GetParam()), cache_};
   ShadowReplica replica_;
-  bool pages_were_short_ = false;  // Before the step was planned.
+  // Before the step was planned.
+  bool pages_were_short_ = false;
+  std::set<SequenceId> streams_;
   int64_t num_rounds_ = 0;
   int64_t num_over_deadline_ = 0;
   std::map<SequenceId, Shadow> live_;
@@ -293,11 +295,6 @@ void SchedulerPropertyTest::CheckCadence(const StepPlan& plan,
   }
 }
 
-bool SchedulerPropertyTest::HasStreams() const {
-  return std::any_of(live_.begin(), live_.end(),
-                     [](const auto& entry) { return entry.second.decoding(); });
-}
-
 // One prefill, and streams have a token between two of them.
 void SchedulerPropertyTest::CheckRound(const StepPlan& plan,
                                        const std::vector<Event>& events) {
@@ -325,14 +322,18 @@ void SchedulerPropertyTest::CheckReplica(const StepPlan& plan,
 
 // With prefill beside streams, a step keeps to the deadline if it is longer
 // than a page.
-void SchedulerPropertyTest::CheckDeadline(const StepPlan& plan) {
+void SchedulerPropertyTest::CheckDeadline(const StepPlan& plan,
+                                          const std::vector<Event>& events) {
+  for (const Event& event : events) {
+    if (event.kind == Event::Kind::kFinished) streams_.erase(event.sequence);
+  }
   const int64_t counted = scheduler_.counts().over_deadline;
   int prefilled = 0;
   for (const SequenceStep& step : plan.sequences) {
     if (!live_[step.sequence].decoding()) prefilled += step.num_tokens;
   }
   const bool over =
-      GetParam().ranks.deadline > 0 && prefilled > 0 && HasStreams() &&
+      GetParam().ranks.deadline > 0 && prefilled > 0 && !streams_.empty() &&
       GetParam().cache.num_ranks > 1 &&
       plan.planned_time > absl::Milliseconds(GetParam().ranks.deadline);
   EXPECT_EQ(counted - num_over_deadline_, over);
@@ -340,10 +341,18 @@ void SchedulerPropertyTest::CheckDeadline(const StepPlan& plan) {
   num_over_deadline_ = counted;
 }
 
+void SchedulerPropertyTest::ListStreams() {
+  streams_.clear();
+  for (const auto& [id, shadow] : live_) {
+    if (shadow.decoding()) streams_.insert(id);
+  }
+}
+
 void SchedulerPropertyTest::Step() {
   std::vector<Event> events;
   pages_were_short_ =
       cache_.free_global_pages() == 0 || cache_.free_window_pages() == 0;
+  ListStreams();
   const StepPlan& plan = scheduler_.Plan(now_, events);
   Take(events);
   ASSERT_EQ(plan.empty(), live_.empty());
@@ -373,7 +382,7 @@ void SchedulerPropertyTest::Step() {
       ASSERT_TRUE(page == kNoPage || window.insert(page).second);
     }
   }
-  CheckDeadline(plan);
+  CheckDeadline(plan, events);
   if (plan.layout == Layout::kTokenSplit) {
     ASSERT_NO_FATAL_FAILURE(CheckRound(plan, events));
   } else {
