@@ -26,12 +26,15 @@ namespace lapidary {
 // Used by one thread.
 class InProcessGroup {
  public:
+  // What the ranks exchange by: memory, or TCP on loopback as processes do.
+  enum class Link { kThreads, kGloo };
+
   // Loads the model once a rank, all over one packed image; options.cpu.threads
   // are those of each rank.
   //
-  // Errors: those of LoadedModel::Load().
+  // Errors: those of LoadedModel::Load() and ConnectGloo().
   static absl::StatusOr<std::unique_ptr<InProcessGroup>> Load(
-      const ModelOptions& options, int num_ranks);
+      const ModelOptions& options, int num_ranks, Link link = Link::kThreads);
   ~InProcessGroup();
 
   InProcessGroup(const InProcessGroup&) = delete;
@@ -48,7 +51,7 @@ class InProcessGroup {
                                  const Gemma::Observer& observer = nullptr);
 
   LoadedModel& model(int rank) { return *models_[rank]; }
-  const Collective& collective(int rank) const { return group_.rank(rank); }
+  const Collective& collective(int rank) const { return *collectives_[rank]; }
 
  private:
   InProcessGroup(int num_ranks);
@@ -56,8 +59,11 @@ class InProcessGroup {
   // Runs `work` on each rank's thread and returns the first error.
   absl::Status OnAllRanks(std::function<absl::Status(int rank)> work);
   void RankLoop(int rank);
+  absl::Status ConnectByGloo();
 
   LocalGroup group_;
+  std::vector<std::unique_ptr<Collective>> gloo_;  // By rank; empty: none.
+  std::vector<Collective*> collectives_;           // By rank.
   std::vector<std::unique_ptr<LoadedModel>> models_;
   std::vector<absl::Status> results_;  // By rank; read when none is running.
 
