@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -22,8 +21,7 @@
 #include "kernels/tensor.h"
 #include "tests/parity/random_config.h"
 #include "tests/parity/reference_model.h"
-#include "tests/parity/test_checkpoint.h"
-#include "tools/in_process_group.h"
+#include "tests/parity/small_group.h"
 #include "tools/sequence_driver.h"
 #include "worker/parallel/context_split.h"
 
@@ -73,27 +71,6 @@ struct Live {
 
 class GroupRandomTest : public ::testing::TestWithParam<int> {
  protected:
-  GroupRandomTest() {
-    const std::string path = ::testing::TempDir() + "/group_config.json";
-    std::ofstream(path) << ConfigJson(config_);
-    checkpoint_dir_ = WriteTestCheckpoint("group", path, GetParam());
-  }
-
-  std::unique_ptr<InProcessGroup> Load(int num_ranks, int gather_pages) const {
-    const int longest = NumPages(kLongest) * kPageTokens;
-    auto group = InProcessGroup::Load({.model_dir = checkpoint_dir_,
-                                       .image_dir = checkpoint_dir_,
-                                       .compute = DType::kF32,
-                                       .cpu = {.threads = 1},
-                                       .max_step_tokens = kMostLive * longest,
-                                       .max_logit_rows = kMostLive * longest,
-                                       .max_range_tokens = longest,
-                                       .gather_pages = gather_pages},
-                                      num_ranks);
-    EXPECT_OK(group);
-    return *std::move(group);
-  }
-
   // Runs a prompt and generates `num_decoded` tokens.
   Request OnOneRank(SequenceDriver& driver, std::vector<TokenId> prompt,
                     int num_decoded) const {
@@ -119,7 +96,7 @@ class GroupRandomTest : public ::testing::TestWithParam<int> {
 
   const int num_ranks_ = NumRanksOf(GetParam());
   const SmallConfig config_ = RandomGroupConfig(GetParam(), num_ranks_);
-  std::string checkpoint_dir_;
+  const SmallModel model_{"group", config_, GetParam()};
 };
 
 INSTANTIATE_TEST_SUITE_P(Seeds, GroupRandomTest, ::testing::Range(0, kConfigs));
@@ -127,11 +104,11 @@ INSTANTIATE_TEST_SUITE_P(Seeds, GroupRandomTest, ::testing::Range(0, kConfigs));
 // One story: what the steps were, and what they gave.
 class Story {
  public:
-  Story(const std::vector<Request>& requests, int num_ranks, bool has_replica,
+  Story(const std::vector<Request>& requests, int num_ranks, Replica replica,
         int seed, SequenceDriver& driver)
       : requests_(requests),
         num_ranks_(num_ranks),
-        has_replica_(has_replica),
+        replica_(replica),
         draw_(seed),
         driver_(driver) {}
 
@@ -216,8 +193,7 @@ class Story {
     const int pages = draw_.Of({1, 1, 2, 3, 5, NumPages(kLongest)});
     int end = std::min(prompt, (start / kPageTokens + pages) * kPageTokens);
     if (draw_.OneIn(6)) end = draw_.Between(start + 1, end);
-    const Replica replica =
-        has_replica_ && draw_.Below(3) > 0 ? Replica::kUse : Replica::kNone;
+    const Replica replica = draw_.Below(3) > 0 ? replica_ : Replica::kNone;
     const std::vector<int> ends = Ranges({start, end});
     absl::StrAppend(&log_, "round ", IndexOf(live), " from ", start, " to ",
                     absl::StrJoin(ends, " "),
@@ -312,7 +288,7 @@ class Story {
 
   const std::vector<Request>& requests_;
   const int num_ranks_;
-  const bool has_replica_;
+  const Replica replica_;  // Whether there is one.
   Draw draw_;
   SequenceDriver& driver_;
   std::vector<std::unique_ptr<Live>> all_;  // Those that are done as well.
@@ -333,10 +309,7 @@ int PromptTokens(const SmallConfig& config, Draw& draw) {
 
 TEST_P(GroupRandomTest, EqualsOneRank) {
   SCOPED_TRACE(absl::StrCat(num_ranks_, " ranks, ", ConfigJson(config_)));
-  const auto one = Load(1, /*gather_pages=*/1);
-  const auto one_driver = SequenceDriver::Create(
-      *one, {.max_tokens = kLongest, .max_step_tokens = kLongest}, 0);
-  ASSERT_OK(one_driver);
+  const SmallGroup one = model_.Start({.max_tokens = kLongest});
   double worst = 0;
   int num_positions = 0;
   for (int s = 0; s < kStoriesPerConfig; ++s) {
@@ -346,21 +319,18 @@ TEST_P(GroupRandomTest, EqualsOneRank) {
     std::vector<Request> requests;
     for (int i = draw.Between(2, 4); i > 0; --i) {
       requests.push_back(OnOneRank(
-          **one_driver,
+          *one.driver,
           RandomTokens(config_, PromptTokens(config_, draw), seed * 8 + i),
           draw.Between(0, kMostDecoded)));
     }
-    const bool has_replica = !draw.OneIn(3);
-    const auto group = Load(num_ranks_, draw.Of({1, 2, 3, 256}));
-    const auto driver =
-        SequenceDriver::Create(*group,
-                               {.max_sequences = kMostLive,
-                                .max_tokens = kLongest,
-                                .max_step_tokens = kLongest,
-                                .num_ranks = num_ranks_},
-                               has_replica ? NumPages(kLongest) : 0);
-    ASSERT_OK(driver);
-    Story story(requests, num_ranks_, has_replica, seed, **driver);
+    const Replica replica = draw.OneIn(3) ? Replica::kNone : Replica::kUse;
+    const SmallGroup group =
+        model_.Start({.num_ranks = num_ranks_,
+                      .max_tokens = kLongest,
+                      .max_sequences = kMostLive,
+                      .gather_pages = draw.Of({1, 2, 3, 256}),
+                      .replica = replica});
+    Story story(requests, num_ranks_, replica, seed, *group.driver);
     story.Run();
     if (HasFailure()) return;
     worst = std::max(worst, story.worst());
