@@ -13,7 +13,7 @@
 //   config    pages windows window ranks, budget sequences waiting
 //             waiting_tokens; starts anew.  range (tokens of a rank in a
 //             round): a group that knows its costs; replica (pages), gap
-//             (milliseconds, inter-token deadline), link (KB/s)
+//             (milliseconds, inter-token deadline)
 //   add       id prompt max, priority, deadline (seconds)
 //   step [n]  plans, prints and commits n steps (1)
 //   plan      plans and prints a step
@@ -28,7 +28,8 @@
 // The model of the stories draws token 1000 * id + n as the n-th output token
 // of a sequence; prompt tokens are 0.
 //
-// A group that knows its costs prints rounds with where the ranks' ranges end:
+// A group that knows its costs (testing/small_costs.h) prints rounds with where
+// the ranks' ranges end:
 //
 //   round 3: 1[0+384] to 128 256 384, replica 0, 140 ms
 //
@@ -53,9 +54,9 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "worker/cache/kv_cache.h"
-#include "worker/schedule/cost_model.h"
 #include "worker/schedule/scheduler.h"
 #include "worker/schedule/step_plan.h"
+#include "worker/schedule/testing/small_costs.h"
 
 namespace lapidary {
 namespace {
@@ -124,35 +125,6 @@ std::string PagesText(const std::vector<PageId>& pages, int first, int count) {
   return absl::StrJoin(texts, " ");
 }
 
-// On one rank a token takes 1 ms, and 1 us for each position before it; reading
-// the weights takes 4 ms.
-CostModel StoryCosts(int num_ranks, int window, int link_kilobytes) {
-  const ModelShape shape = {.hidden_size = 64,
-                            .intermediate_size = 128,
-                            .num_heads = 8,
-                            .vocab_size = 1000,
-                            .window = window,
-                            .window_layers = {.count = 1,
-                                              .kv_heads = 8,
-                                              .head_dim = 8,
-                                              .key_half = 4,
-                                              .has_v = true},
-                            .global_layers = {.count = 1,
-                                              .kv_heads = 1,
-                                              .head_dim = 16,
-                                              .key_half = 4,
-                                              .has_v = false}};
-  constexpr double kWeights = 82944;  // Of that shape.
-  constexpr double kPairFlops = 4 * 8 * 16;
-  return CostModel(shape,
-                   {.matmul_flops = 2 * kWeights / 1e-3,
-                    .attention_flops = kPairFlops / 1e-6,
-                    .read_bytes = 2 * kWeights / 4e-3,
-                    .link_bytes = 1e3 * link_kilobytes,
-                    .link_latency = absl::Microseconds(10)},
-                   num_ranks, /*activation_bytes=*/4);
-}
-
 // A scheduler that a story drives.
 class Stage {
  public:
@@ -212,8 +184,7 @@ class Stage {
     knows_costs_ = command.arguments.contains("range");
     if (knows_costs_) {
       options.cost_model =
-          StoryCosts(command.Get("ranks", 1), command.Get("window", 100),
-                     command.Get("link", 3000));
+          SmallCosts(command.Get("ranks", 1), command.Get("window", 100));
       options.max_range_tokens = command.Get("range", 0);
       options.replica_pages = command.Get("replica", 0);
       options.inter_token_deadline =

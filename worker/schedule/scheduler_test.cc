@@ -14,8 +14,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/cache/kv_cache.h"
-#include "worker/schedule/cost_model.h"
 #include "worker/schedule/step_plan.h"
+#include "worker/schedule/testing/small_costs.h"
 
 namespace {
 std::atomic<int> num_allocations = 0;
@@ -192,38 +192,11 @@ TEST_F(SchedulerTest, TakesTurnsWhenStreamsExceedTheBudget) {
   EXPECT_EQ(last_part.size(), 30u);
 }
 
-// Costs of a small model, at which a prompt of some pages goes in rounds and a
-// short one does not.
-CostModel CostsOf(int num_ranks) {
-  const ModelShape shape = {.hidden_size = 64,
-                            .intermediate_size = 128,
-                            .num_heads = 8,
-                            .vocab_size = 1000,
-                            .window = 100,
-                            .window_layers = {.count = 1,
-                                              .kv_heads = 8,
-                                              .head_dim = 8,
-                                              .key_half = 4,
-                                              .has_v = true},
-                            .global_layers = {.count = 1,
-                                              .kv_heads = 1,
-                                              .head_dim = 16,
-                                              .key_half = 4,
-                                              .has_v = false}};
-  return CostModel(shape,
-                   {.matmul_flops = 2e8,
-                    .attention_flops = 5e8,
-                    .read_bytes = 4e7,
-                    .link_bytes = 3e6,
-                    .link_latency = absl::Microseconds(10)},
-                   num_ranks, /*activation_bytes=*/4);
-}
-
 // The same where the long one is prefilled in rounds.
 TEST_F(SchedulerTest, StarvesNoRoundsAndNobodyBesideThem) {
   Scheduler scheduler({.max_step_tokens = 128,
                        .max_sequences = 4,
-                       .cost_model = CostsOf(2),
+                       .cost_model = SmallCosts(2, /*window=*/100),
                        .max_range_tokens = 128,
                        .replica_pages = 100,
                        .inter_token_deadline = absl::Seconds(1)},
@@ -266,7 +239,7 @@ TEST_F(SchedulerTest, PlansOnOneRankAsWithoutCosts) {
       {.global_pages_per_rank = 200, .window_pages = 100, .window = 100});
   Scheduler other({.max_step_tokens = 128,
                    .max_sequences = 4,
-                   .cost_model = CostsOf(1),
+                   .cost_model = SmallCosts(1, /*window=*/100),
                    .max_range_tokens = 128,
                    .replica_pages = 100,
                    .inter_token_deadline = absl::Nanoseconds(1)},
