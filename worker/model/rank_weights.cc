@@ -42,7 +42,7 @@ RowShare ShareOfRows(int rows, int rank, int num_ranks) {
 
 absl::Status CheckDivides(const GemmaConfig& config, int num_ranks) {
   const int most =
-      std::min({kMaxRanks, config.intermediate_size / PackedMatrix::kBlockRows,
+      std::min({kMaxSplit, config.intermediate_size / PackedMatrix::kBlockRows,
                 config.vocab_size / PackedMatrix::kBlockRows});
   if (num_ranks <= most && Divides(config, num_ranks)) return absl::OkStatus();
   std::vector<int> working;

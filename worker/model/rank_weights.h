@@ -36,7 +36,7 @@ struct RankShape {
 };
 
 // The largest group that a model may be split over.
-inline constexpr int kMaxRanks = 64;
+inline constexpr int kMaxSplit = 64;
 
 // Errors: INVALID_ARGUMENT with the numbers of ranks that work, unless
 // `num_ranks` divides the heads, and divides the window layers' KV heads or is
