@@ -29,15 +29,23 @@ double KeyChannel(const AttentionLayer& layer, const History& history,
   return history.values.at(position, kv_head * layer.head_dim + c);
 }
 
-struct Attended {
-  std::vector<double> out;
-  double lse;
-};
+}  // namespace
 
-// `visible` says which pages count.
-template <class Visible>
-Attended AttendInFloat64(const AttentionLayer& layer, const History& history,
-                         int position, int head, const Visible& visible) {
+History RandomHistory(const AttentionLayer& layer, DType dtype, int length,
+                      uint32_t seed) {
+  // Scores spread over some units, so that the softmax has something to do.
+  const float q_scale = 6.0f / std::sqrt(static_cast<float>(layer.head_dim));
+  return {.q = Matrix::Random(dtype, length, layer.heads * layer.head_dim, seed,
+                              q_scale),
+          .keys = Matrix::Random(dtype, length,
+                                 layer.kv_heads * 2 * layer.key_half, seed + 1),
+          .values = Matrix::Random(dtype, length,
+                                   layer.kv_heads * layer.head_dim, seed + 2)};
+}
+
+AttendedInFloat64 AttendInFloat64(
+    const AttentionLayer& layer, const History& history, int position, int head,
+    const std::function<bool(int page)>& visible) {
   const int d = layer.head_dim;
   const int kv_head = head / (layer.heads / layer.kv_heads);
   const int begin =
@@ -54,7 +62,7 @@ Attended AttendInFloat64(const AttentionLayer& layer, const History& history,
     scores.push_back(score);
     max = std::max(max, score);
   }
-  Attended result{.out = std::vector<double>(d), .lse = max};
+  AttendedInFloat64 result{.out = std::vector<double>(d), .lse = max};
   if (std::isinf(max)) return result;
   double sum = 0;
   for (double& score : scores) sum += score = std::exp(score - max);
@@ -67,20 +75,6 @@ Attended AttendInFloat64(const AttentionLayer& layer, const History& history,
   }
   result.lse += std::log(sum);
   return result;
-}
-
-}  // namespace
-
-History RandomHistory(const AttentionLayer& layer, DType dtype, int length,
-                      uint32_t seed) {
-  // Scores spread over some units, so that the softmax has something to do.
-  const float q_scale = 6.0f / std::sqrt(static_cast<float>(layer.head_dim));
-  return {.q = Matrix::Random(dtype, length, layer.heads * layer.head_dim, seed,
-                              q_scale),
-          .keys = Matrix::Random(dtype, length,
-                                 layer.kv_heads * 2 * layer.key_half, seed + 1),
-          .values = Matrix::Random(dtype, length,
-                                   layer.kv_heads * layer.head_dim, seed + 2)};
 }
 
 PagedStore::PagedStore(const AttentionLayer& layer, DType dtype,
@@ -223,7 +217,7 @@ void AttentionTest::ExpectNear(const AttentionLayer& layer,
       continue;
     }
     for (int h = 0; h < result.lse.cols(); ++h) {
-      const Attended expected = AttendInFloat64(
+      const AttendedInFloat64 expected = AttendInFloat64(
           layer, history, start + r, options.first_head + h, visible);
       for (int c = 0; c < layer.head_dim; ++c) {
         ASSERT_NEAR(result.out.at(r, h * layer.head_dim + c), expected.out[c],

@@ -6,6 +6,7 @@
 
 #include <climits>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -39,6 +40,18 @@ struct History {
 
 History RandomHistory(const AttentionLayer& layer, DType dtype, int length,
                       uint32_t seed);
+
+// What a query gets of the keys that it sees.
+struct AttendedInFloat64 {
+  std::vector<double> out;  // [d]
+  double lse;
+};
+
+// The query at `position` in `head`, over the pages that are `visible`.
+AttendedInFloat64 AttendInFloat64(const AttentionLayer& layer,
+                                  const History& history, int position,
+                                  int head,
+                                  const std::function<bool(int page)>& visible);
 
 // Pages of a few sequences.  All memory that no test writes to is NaN.
 class PagedStore {

@@ -10,20 +10,12 @@
 #include "kernels/bf16.h"
 #include "kernels/tensor.h"
 #include "worker/parallel/testing/collective_contract.h"
+#include "worker/parallel/testing/rank_threads.h"
 
 namespace lapidary {
 namespace {
 
 using ::testing::ElementsAre;
-
-void RunThreads(int num_ranks, const RankBody& body) {
-  LocalGroup group(num_ranks);
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    threads.emplace_back([&, rank] { body(group.rank(rank)); });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
 
 INSTANTIATE_TEST_SUITE_P(Threads, CollectiveContract,
                          ::testing::ValuesIn(Groups({1, 2, 3, 4, 8},
