@@ -5,9 +5,11 @@
 #define WORKER_PARALLEL_CONTROL_CHANNEL_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/parallel/frame_connection.h"
@@ -57,12 +59,15 @@ class ControlChannel {
   }
 
  private:
-  using Parts = std::vector<absl::StatusOr<std::string>>;
-
-  absl::StatusOr<Parts> Collect(const absl::StatusOr<std::string>& own,
-                                absl::Time deadline);
-  absl::StatusOr<Parts> Ask(const absl::StatusOr<std::string>& own,
-                            absl::Time deadline);
+  absl::StatusOr<std::vector<std::string>> Collect(
+      const absl::StatusOr<std::string>& own, absl::Time deadline);
+  absl::Status CollectFrom(int rank,
+                           std::vector<std::optional<std::string>>& parts);
+  absl::StatusOr<std::vector<std::string>> Contribute(
+      const absl::StatusOr<std::string>& own, absl::Time deadline);
+  void WaitForFrames(absl::Time deadline) const;
+  // `error`, as that of `rank`.
+  absl::Status Blame(int rank, const absl::Status& error) const;
 
   const int rank_;
   const std::vector<Hello> hellos_;

@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "worker/parallel/hello.h"
+#include "worker/parallel/step_progress.h"
 
 namespace lapidary {
 
@@ -43,7 +43,7 @@ struct GroupFailure {
 
 // Where a rank is, as of its heartbeat.
 struct RankProgress {
-  int64_t step = -1;  // StepProgress::kIdle between steps.
+  int64_t step = StepProgress::kIdle;
   int layer = 0;
 
   bool operator==(const RankProgress&) const = default;
@@ -65,9 +65,10 @@ class GroupHealth {
   GroupHealth(int rank, const std::vector<Hello>& hellos,
               const GroupHealthOptions& options, absl::Time now);
 
+  // This rank's own is known at once.
   void OnHeartbeat(int rank, RankProgress progress, absl::Time now);
-  void OnClosed(int rank, absl::string_view why, absl::Time now);
-  void OnMalformed(int rank, absl::string_view why, absl::Time now);
+  void OnClosed(int rank, absl::string_view why);
+  void OnMalformed(int rank, absl::string_view why);
   // The rank leaves in good order.
   void OnLeave(int rank);
   // A rank, this one perhaps, cannot go on.

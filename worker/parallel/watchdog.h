@@ -10,13 +10,10 @@
 
 #include <functional>
 #include <memory>
-#include <string>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "common/mutex.h"
 #include "worker/parallel/control_channel.h"
 #include "worker/parallel/group_health.h"
 #include "worker/parallel/step_progress.h"
@@ -49,13 +46,13 @@ class Watchdog {
   // name: another rank's end explains an error of the collective better.
   void Report(const absl::Status& error);
 
-  // This rank goes in good order: nobody misses it, and it misses nobody.
+  // This rank goes in good order: nobody misses it, and it misses nobody.  The
+  // destructor waits until the others know, for a second at most.
   void Leave();
 
  private:
   class Loop;
 
-  Mutex mutex_;
   std::unique_ptr<Loop> loop_;
   std::thread thread_;
 };
