@@ -217,9 +217,8 @@ void Attention::ReserveScratch(const AttendArgs& args) {
   const int rows = TokensPerItem(args) * MaxItemHeads(args);
   const int64_t row_values = Padded(int64_t{rows} * d);
   const int64_t row_scores = int64_t{rows} * kPageTokens;
-  const int64_t tile = int64_t{kPageTokens} * d;
-  const int64_t floats =
-      row_values + 2 * row_scores + 3 * tile + 2 * StateFloats(rows, d);
+  const int64_t floats = row_values + 2 * row_scores + kKeyCopyWords +
+                         kPackedWords + 2 * StateFloats(rows, d);
   for (ThreadScratch& thread : threads_) {
     auto* at =
         static_cast<float*>(thread.memory.Reserve(floats * sizeof(float)));
@@ -231,9 +230,8 @@ void Attention::ReserveScratch(const AttendArgs& args) {
     thread.kernel = {.q = take(row_values),
                      .scores = take(row_scores),
                      .probabilities = take(row_scores),
-                     .keys = take(tile),
-                     .packed_keys = reinterpret_cast<uint32_t*>(take(tile)),
-                     .packed_values = reinterpret_cast<uint32_t*>(take(tile))};
+                     .keys = take(kKeyCopyWords),
+                     .packed = reinterpret_cast<uint32_t*>(take(kPackedWords))};
     thread.piece = StateAt(take(StateFloats(rows, d)), rows);
     thread.total = StateAt(take(StateFloats(rows, d)), rows);
   }

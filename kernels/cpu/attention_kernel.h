@@ -5,9 +5,10 @@
 //   p = exp(scores - max');  a = exp(max - max')
 //   sum = a sum + row sum of p;  out = a out + p * values
 //
-// Both products are those of dot_tile.h.  For them a tile is copied once, to be
-// used by all the rows: keys as 16 positions a block with steps over channels,
-// values as 16 channels a block with steps over positions.
+// Both products are those of dot_tile.h.  For them a tile is copied slice by
+// slice to the first-level cache, each slice to be used by all the rows: keys
+// as 16 positions a block with steps over channels, values as 16 channels a
+// block with steps over positions.
 
 #ifndef KERNELS_CPU_ATTENTION_KERNEL_H_
 #define KERNELS_CPU_ATTENTION_KERNEL_H_
@@ -16,6 +17,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "common/tokens.h"
 #include "kernels/attention.h"
@@ -27,7 +29,14 @@
 namespace lapidary::cpu {
 
 inline constexpr int kTileTokens = kPageTokens;
+// Channels of values that are copied together: four blocks.
+inline constexpr int kTileChannels = 4 * kBlockColumns;
 inline constexpr float kNothingSeen = -std::numeric_limits<float>::infinity();
+
+template <class S>
+constexpr int CeilDiv(int a, int b) {
+  return (a + b - 1) / b;
+}
 
 // Positions [begin, end).
 struct KeyRange {
@@ -40,6 +49,19 @@ template <class S>
 KeyRange VisibleTo(int position, int window) {
   const bool whole = window == 0 || position < window;
   return {whole ? 0 : position - window + 1, position + 1};
+}
+
+// Whether a key comes from the step's, not from a page.
+template <class S>
+bool IsStepKey(const AttendArgs& args, const AttentionSequence& sequence,
+               int position) {
+  return args.step_values.data != nullptr &&
+         position >= sequence.start - sequence.earlier_keys;
+}
+
+template <class S>
+PageId PageOf(const AttentionSequence& sequence, int position) {
+  return sequence.pages[position / kPageTokens - sequence.first_page];
 }
 
 // Where the stored rows of one sequence and KV head lie.
@@ -61,13 +83,12 @@ class KeyRows {
  private:
   const T* Row(int position, const Tensor& step, const void* plane,
                int width) const {
-    const int first = sequence_.start - sequence_.earlier_keys;
-    if (position >= first && args_.step_values.data != nullptr) {
-      const int row = sequence_.first_row + position - first;
+    if (IsStepKey<S>(args_, sequence_, position)) {
+      const int row = sequence_.first_row + sequence_.earlier_keys + position -
+                      sequence_.start;
       return static_cast<const T*>(step.row(row)) + int64_t{kv_head_} * width;
     }
-    const PageId page =
-        sequence_.pages[position / kPageTokens - sequence_.first_page];
+    const PageId page = PageOf<S>(sequence_, position);
     const int64_t block = int64_t{page} * args_.planes.kv_heads + kv_head_;
     return static_cast<const T*>(plane) +
            (block * kPageTokens + position % kPageTokens) * width;
@@ -78,89 +99,227 @@ class KeyRows {
   const int kv_head_;
 };
 
-// One position's key in the channel order of a query: see attention.h.
-template <class S, class X, class T>
-void AssembleKey(const T* key, const T* value, int key_half, int half, X* to) {
-  CopyRow<S>(key, key_half, to);
-  CopyRow<S>(value + key_half, half - key_half, to + key_half);
-  CopyRow<S>(key + key_half, key_half, to + half);
-  CopyRow<S>(value + half + key_half, half - key_half, to + half + key_half);
+// The stored rows of a tile's positions.  Those of a position that no query
+// sees are another's: its score is not used and its probability is zero.
+template <class T>
+struct TileRows {
+  const T* keys[kTileTokens];
+  const T* values[kTileTokens];
+};
+
+template <class S, class T>
+void FindRows(const AttendArgs& args, const AttendUnit& unit, int base,
+              KeyRange needed, TileRows<T>& tile) {
+  const KeyRows<S, T> rows(args, unit);
+  const int last = std::min(needed.end, base + kTileTokens) - 1;
+  for (int j = 0; j < kTileTokens; ++j) {
+    const int position = std::clamp(base + j, needed.begin, last);
+    tile.keys[j] = rows.key(position);
+    tile.values[j] = rows.value(position);
+  }
 }
 
-// rows [64, words] to packed [4][words][16].
+// Fetches the page of the next tile to the second-level cache, a share at each
+// step of the work on this one.
 template <class S>
-void TransposeKeys(const uint32_t* rows, int words, uint32_t* packed) {
-  constexpr int kSquare = kBlockColumns;
-  for (int block = 0; block < kTileTokens / kSquare; ++block) {
-    const uint32_t* from = rows + int64_t{block} * kSquare * words;
-    uint32_t* to = packed + int64_t{block} * kSquare * words;
-    int w = 0;
-    for (; w + kSquare <= words; w += kSquare) {
-      S::TransposeSquare(from + w, words, to + w * kSquare);
+class PageFetch {
+ public:
+  // Does nothing if the tile at `position` is not one of a page.
+  PageFetch(const AttendArgs& args, const AttendUnit& unit, int position,
+            int steps) {
+    if (IsStepKey<S>(args, *unit.sequence, position)) return;
+    const KvPlanes& planes = args.planes;
+    const PageId page = PageOf<S>(*unit.sequence, position);
+    rest_[0] = Block(planes, planes.keys, 2 * planes.key_half, page, unit);
+    rest_[1] = Block(planes, planes.values, planes.head_dim, page, unit);
+    share_ = (rest_[0].count + rest_[1].count + steps - 1) / steps;
+  }
+  // Fetches nothing.
+  PageFetch() = default;
+
+  void Step() {
+    int64_t share = share_;
+    for (Lines& rest : rest_) {
+      for (; share > 0 && rest.count > 0; --share, --rest.count) {
+        __builtin_prefetch(rest.begin, /*rw=*/0, /*locality=*/2);
+        rest.begin += kLineBytes;
+      }
     }
-    for (; w < words; ++w) {
-      for (int r = 0; r < kSquare; ++r)
-        to[w * kSquare + r] = from[r * words + w];
+  }
+
+ private:
+  static constexpr int kLineBytes = 64;
+  struct Lines {
+    const char* begin = nullptr;
+    int64_t count = 0;
+  };
+
+  static Lines Block(const KvPlanes& planes, const void* plane, int width,
+                     PageId page, const AttendUnit& unit) {
+    const int64_t bytes = int64_t{kPageTokens} * width * SizeOf(planes.dtype);
+    const int64_t block = int64_t{page} * planes.kv_heads + unit.kv_head;
+    return {static_cast<const char*>(plane) + block * bytes,
+            bytes / kLineBytes};
+  }
+
+  Lines rest_[2];
+  int64_t share_ = 0;  // Lines a step.
+};
+
+// Some channels of a key, in the order of a query: see attention.h.
+struct KeyChannels {
+  int begin;
+  int count;
+};
+
+// The first channels of `channels` that lie together, and where.
+template <class T>
+struct KeyRun {
+  const T* const* rows;  // [64]
+  int offset;
+  int count;
+};
+
+template <class S, class T>
+KeyRun<T> FirstRun(const TileRows<T>& tile, const KvPlanes& planes,
+                   KeyChannels channels) {
+  const int half = planes.head_dim / 2;
+  const int i = channels.begin % half;
+  if (i >= planes.key_half) {
+    return {tile.values, channels.begin, std::min(channels.count, half - i)};
+  }
+  return {tile.keys, channels.begin < half ? i : planes.key_half + i,
+          std::min(channels.count, planes.key_half - i)};
+}
+
+// Points from[j] at the channels of position j: where they are stored, or at a
+// copy of them in `copies` if they lie apart or are of another type.
+template <class S, class X, class T>
+void FindKeys(const TileRows<T>& tile, const KvPlanes& planes,
+              KeyChannels channels, X* copies, const void** from) {
+  if constexpr (std::is_same_v<X, T>) {
+    const KeyRun<T> run = FirstRun<S>(tile, planes, channels);
+    if (run.count == channels.count) {
+      for (int j = 0; j < kTileTokens; ++j) from[j] = run.rows[j] + run.offset;
+      return;
+    }
+  }
+  for (int j = 0; j < kTileTokens; ++j) from[j] = copies + j * channels.count;
+  for (int done = 0; done < channels.count;) {
+    const KeyRun<T> run = FirstRun<S>(
+        tile, planes, {channels.begin + done, channels.count - done});
+    for (int j = 0; j < kTileTokens; ++j) {
+      CopyRow<S>(run.rows[j] + run.offset, run.count,
+                 copies + j * channels.count + done);
+    }
+    done += run.count;
+  }
+}
+
+// Keys as packed [4][kSliceSteps][16] for steps [first, first + count).
+template <class Dot, class T>
+void PackKeys(const TileRows<T>& tile, const KvPlanes& planes, int first,
+              int count, const AttendScratch& scratch,
+              PageFetch<typename Dot::Simd>& fetch) {
+  using S = typename Dot::Simd;
+  constexpr int kSquare = kBlockColumns;
+  for (int step = 0; step < count; step += kSquare) {
+    const int steps = std::min(kSquare, count - step);
+    const KeyChannels channels = {(first + step) * Dot::kXPerStep,
+                                  steps * Dot::kXPerStep};
+    fetch.Step();
+    const void* from[kTileTokens];
+    FindKeys<S>(tile, planes, channels,
+                static_cast<typename Dot::X*>(scratch.keys), from);
+    for (int block = 0; block < kTileTokens / kSquare; ++block) {
+      uint32_t* to =
+          scratch.packed + (block * kSliceSteps + step) * kBlockColumns;
+      if (steps == kSquare) {
+        S::TransposeSquare(from + block * kSquare, to);
+      } else {
+        S::TransposeRows(from + block * kSquare, steps, to);
+      }
     }
   }
 }
 
-// Positions j and j + 1 as pairs: packed [d / 16][32][16][2].
+// Positions j and j + 1 as pairs: packed [count / 16][32][16][2].
 template <class S, class T>
-void PackValues(PairDot<S>, const T* const* rows, int head_dim,
+void PackValues(PairDot<S>, const T* const* rows, int first, int count,
                 uint32_t* packed) {
   constexpr int kSteps = kTileTokens / 2;
   for (int j = 0; j < kSteps; ++j) {
-    const T* first = rows[2 * j];
-    const T* second = rows[2 * j + 1];
-    for (int c = 0; c < head_dim; c += kBlockColumns) {
-      S::StoreWords(S::Interleave(first + c, second + c),
-                    packed + (c * kSteps + j * kBlockColumns));
+    const T* even = rows[2 * j] + first;
+    const T* odd = rows[2 * j + 1] + first;
+    uint32_t* to = packed + j * kBlockColumns;
+    int c = 0;
+    for (; c + 2 * kBlockColumns <= count; c += 2 * kBlockColumns) {
+      typename S::U words[2];
+      S::InterleaveTwo(even + c, odd + c, words[0], words[1]);
+      S::StoreWords(words[0], to + c * kSteps);
+      S::StoreWords(words[1], to + (c + kBlockColumns) * kSteps);
+    }
+    if (c < count) {
+      S::StoreWords(S::Interleave(even + c, odd + c), to + c * kSteps);
     }
   }
 }
 
-// packed [d / 16][64][16].
+// packed [count / 16][64][16].
 template <class S, class T>
-void PackValues(FloatDot<S>, const T* const* rows, int head_dim,
+void PackValues(FloatDot<S>, const T* const* rows, int first, int count,
                 uint32_t* packed) {
   auto* to = reinterpret_cast<float*>(packed);
   for (int j = 0; j < kTileTokens; ++j) {
-    for (int c = 0; c < head_dim; c += kBlockColumns) {
-      CopyRow<S>(rows[j] + c, kBlockColumns,
+    for (int c = 0; c < count; c += kBlockColumns) {
+      CopyRow<S>(rows[j] + first + c, kBlockColumns,
                  to + c * kTileTokens + j * kBlockColumns);
     }
   }
 }
 
-// Copies the tile at `base` for the two products.  Positions outside `needed`
-// become zero.
+// scratch.scores [rows, 64] = q * keys^T.
 template <class Dot, class T>
-void LoadTile(const AttendArgs& args, const AttendUnit& unit, int base,
-              KeyRange needed, const AttendScratch& scratch) {
-  using S = typename Dot::Simd;
-  using X = typename Dot::X;
-  const int d = args.planes.head_dim;
-  const int key_half = args.planes.key_half;
-  const KeyRows<S, T> rows(args, unit);
-  auto* keys = static_cast<X*>(scratch.keys);
-  // The probabilities of all needless positions are zero: any number will do.
-  const T* values[kTileTokens];
-  const T* some_value = rows.value(std::max(base, needed.begin));
-  for (int j = 0; j < kTileTokens; ++j) {
-    const int position = base + j;
-    values[j] = some_value;
-    X* to = keys + int64_t{j} * d;
-    if (position < needed.begin || position >= needed.end) {
-      ClearRow<S>(d, to);
-      continue;
-    }
-    values[j] = rows.value(position);
-    AssembleKey<S>(rows.key(position), values[j], key_half, d / 2, to);
+void ScoreTile(const TileRows<T>& tile, const KvPlanes& planes,
+               const typename Dot::X* q, int rows, const AttendScratch& scratch,
+               PageFetch<typename Dot::Simd>& fetch) {
+  const int key_steps = planes.head_dim / Dot::kXPerStep;
+  for (int step = 0; step < key_steps; step += kSliceSteps) {
+    const int steps = std::min(kSliceSteps, key_steps - step);
+    PackKeys<Dot>(tile, planes, step, steps, scratch, fetch);
+    DotSlice<Dot>({.x = q + step * Dot::kXPerStep,
+                   .x_stride = planes.head_dim,
+                   .w = scratch.packed,
+                   .block_stride = int64_t{kSliceSteps} * kBlockColumns,
+                   .out = scratch.scores,
+                   .out_stride = kTileTokens,
+                   .steps = steps,
+                   .accumulate = step > 0},
+                  rows, kTileTokens / kBlockColumns);
   }
-  TransposeKeys<S>(static_cast<const uint32_t*>(scratch.keys),
-                   d / Dot::kXPerStep, scratch.packed_keys);
-  PackValues(Dot(), values, d, scratch.packed_values);
+}
+
+// out [rows, d] += probabilities * values.
+template <class Dot, class T>
+void AddValues(const TileRows<T>& tile, int head_dim, int rows,
+               const AttendScratch& scratch,
+               PageFetch<typename Dot::Simd>& fetch, float* out) {
+  constexpr int kSteps = kTileTokens / Dot::kXPerStep;
+  for (int c = 0; c < head_dim; c += kTileChannels) {
+    const int count = std::min(kTileChannels, head_dim - c);
+    fetch.Step();
+    PackValues(Dot(), tile.values, c, count, scratch.packed);
+    DotSlice<Dot>(
+        {.x = static_cast<const typename Dot::X*>(scratch.probabilities),
+         .x_stride = kTileTokens,
+         .w = scratch.packed,
+         .block_stride = int64_t{kSteps} * kBlockColumns,
+         .out = out + c,
+         .out_stride = head_dim,
+         .steps = kSteps,
+         .accumulate = true},
+        rows, count / kBlockColumns);
+  }
 }
 
 // One row of a tile: scores become probabilities.  `visible` is relative to the
@@ -201,6 +360,7 @@ void SoftmaxRow(float* scores, KeyRange visible, int head_dim, float& max,
 
 template <class Dot, class T>
 void AttendTile(const AttendArgs& args, const AttendUnit& unit, int base,
+                PageFetch<typename Dot::Simd> fetch,
                 const AttendScratch& scratch, const AttendState& state) {
   using S = typename Dot::Simd;
   using X = typename Dot::X;
@@ -216,23 +376,15 @@ void AttendTile(const AttendArgs& args, const AttendUnit& unit, int base,
   if (first >= last) return;
   const KeyRange needed = {VisibleTo<S>(start + first, args.window).begin,
                            start + last};
-  LoadTile<Dot, T>(args, unit, base, needed, scratch);
+  TileRows<T> tile;
+  FindRows<S>(args, unit, base, needed, tile);
 
   const int begin = first * unit.num_heads;
   const int rows = (last - first) * unit.num_heads;
-  const X* q = static_cast<const X*>(scratch.q) + int64_t{begin} * d;
+  ScoreTile<Dot>(tile, args.planes,
+                 static_cast<const X*>(scratch.q) + int64_t{begin} * d, rows,
+                 scratch, fetch);
   auto* probabilities = static_cast<X*>(scratch.probabilities);
-  const int key_steps = d / Dot::kXPerStep;
-  const int value_steps = kTileTokens / Dot::kXPerStep;
-  DotPanel<Dot>({.x = q,
-                 .x_stride = d,
-                 .w = scratch.packed_keys,
-                 .block_stride = int64_t{key_steps} * kBlockColumns,
-                 .out = scratch.scores,
-                 .out_stride = kTileTokens,
-                 .steps = key_steps,
-                 .accumulate = false},
-                rows, kTileTokens / kBlockColumns);
   for (int r = 0; r < rows; ++r) {
     const int row = begin + r;
     const KeyRange sees =
@@ -243,15 +395,7 @@ void AttendTile(const AttendArgs& args, const AttendUnit& unit, int base,
                   state.sum[row], state.out + int64_t{row} * d,
                   probabilities + r * kTileTokens);
   }
-  DotPanel<Dot>({.x = probabilities,
-                 .x_stride = kTileTokens,
-                 .w = scratch.packed_values,
-                 .block_stride = int64_t{value_steps} * kBlockColumns,
-                 .out = state.out + int64_t{begin} * d,
-                 .out_stride = d,
-                 .steps = value_steps,
-                 .accumulate = true},
-                rows, d / kBlockColumns);
+  AddValues<Dot>(tile, d, rows, scratch, fetch, state.out + int64_t{begin} * d);
 }
 
 // The unit's query rows, one beside the next.
@@ -286,9 +430,16 @@ void AttendPiece(const AttendArgs& args, const AttendUnit& unit,
                               sequence.first_key, unit.piece * kPieceTokens});
   const int end = std::min({start + unit.num_tokens, sequence.end_key,
                             (unit.piece + 1) * kPieceTokens});
+  // As many as AttendTile takes.
+  const int fetch_steps = CeilDiv<S>(d / Dot::kXPerStep, kBlockColumns) +
+                          CeilDiv<S>(d, kTileChannels);
   for (int page = begin / kPageTokens; page * kPageTokens < end; ++page) {
     if (page % args.num_ranks != args.rank) continue;
-    AttendTile<Dot, T>(args, unit, page * kPageTokens, scratch, state);
+    const int next = (page + args.num_ranks) * kPageTokens;
+    AttendTile<Dot, T>(args, unit, page * kPageTokens,
+                       next < end ? PageFetch<S>(args, unit, next, fetch_steps)
+                                  : PageFetch<S>(),
+                       scratch, state);
   }
 }
 

@@ -55,14 +55,17 @@ struct AttendState {
   float* out;  // [rows, d], of exp(score - max) * value.
 };
 
+// Sizes of buffers in AttendScratch.
+inline constexpr int kKeyCopyWords = kPageTokens * 16;
+inline constexpr int kPackedWords = kPageTokens * 64;
+
 // Memory of one thread for AttendPiece, in elements of four bytes.
 struct AttendScratch {
-  void* q;                  // [rows, d]
-  float* scores;            // [rows, 64]
-  void* probabilities;      // [rows, 64]
-  void* keys;               // [64, d]
-  uint32_t* packed_keys;    // [64 * d]
-  uint32_t* packed_values;  // [64 * d]
+  void* q;              // [rows, d]
+  float* scores;        // [rows, 64]
+  void* probabilities;  // [rows, 64]
+  void* keys;           // [kKeyCopyWords]: some channels of 64 keys.
+  uint32_t* packed;     // [kPackedWords]: a slice of keys or values.
 };
 
 struct IsaKernels {

@@ -75,12 +75,19 @@ struct VectorOf {
   static F Fma(F a, F b, F c) { return a * b + c; }
   static F Max(F a, F b) { return a > b ? a : b; }
 
-  // to[c * 16 + r] = from[r * stride + c] for 16 x 16 words.
-  static void TransposeSquare(const uint32_t* from, int64_t stride,
-                              uint32_t* to) {
-    for (int c = 0; c < 16; ++c) {
-      for (int r = 0; r < 16; ++r) to[c * 16 + r] = from[r * stride + c];
+  // to[c * 16 + r] = word c of rows[r], for 16 rows that may lie anywhere.
+  static void TransposeRows(const void* const* rows, int words, uint32_t* to) {
+    for (int r = 0; r < 16; ++r) {
+      const char* from = static_cast<const char*>(rows[r]);
+      for (int c = 0; c < words; ++c) {
+        std::memcpy(to + c * 16 + r, from + c * sizeof(uint32_t),
+                    sizeof(uint32_t));
+      }
     }
+  }
+  // The same for 16 words of each row.
+  static void TransposeSquare(const void* const* rows, uint32_t* to) {
+    TransposeRows(rows, 16, to);
   }
 
   // Over the lanes, in one fixed order.

@@ -20,27 +20,32 @@ struct Avx512Base : VectorOf<Tag, 16> {
   static float MaxLane(F v) { return _mm512_reduce_max_ps(v); }
 
   // In four rounds, each of which exchanges halves twice as far apart.
-  static void TransposeSquare(const uint32_t* from, int64_t stride,
-                              uint32_t* to) {
+  static void TransposeSquare(const void* const* rows, uint32_t* to) {
     __m512i a[16];
     __m512i b[16];
-    for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_si512(from + r * stride);
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_si512(rows[r]);
+#pragma GCC unroll 16
     for (int r = 0; r < 16; r += 2) {
       b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
       b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
     }
+#pragma GCC unroll 16
     for (int r = 0; r < 16; r += 4) {
       a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
       a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
       a[r + 2] = _mm512_unpacklo_epi64(b[r + 1], b[r + 3]);
       a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
     }
+#pragma GCC unroll 16
     for (int half = 0; half < 16; half += 8) {
+#pragma GCC unroll 16
       for (int r = half; r < half + 4; ++r) {
         b[r] = _mm512_shuffle_i32x4(a[r], a[r + 4], 0x88);
         b[r + 4] = _mm512_shuffle_i32x4(a[r], a[r + 4], 0xdd);
       }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < 8; ++r) {
       _mm512_storeu_si512(to + r * 16,
                           _mm512_shuffle_i32x4(b[r], b[r + 8], 0x88));

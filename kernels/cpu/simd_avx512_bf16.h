@@ -29,9 +29,27 @@ struct Avx512Bf16 : Avx512Base<Avx512Bf16> {
            __builtin_convertvector(second, U) << 16;
   }
 
+  // The pairs (a[i], b[i]) for 32 numbers.
+  static void InterleaveTwo(const Bf16* a, const Bf16* b, U& first, U& second) {
+    const __m512i x = _mm512_loadu_si512(a);
+    const __m512i y = _mm512_loadu_si512(b);
+    first = (U)_mm512_permutex2var_epi16(x, PairsFrom(0), y);
+    second = (U)_mm512_permutex2var_epi16(x, PairsFrom(16), y);
+  }
+
   // sum + the dot product of the two bf16 numbers of x and of w, in each lane.
   static F DotPairs(F sum, U x, U w) {
     return (F)_mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w);
+  }
+
+ private:
+  // Picks the pairs first, first + 1, ... of two vectors of 32.
+  static __m512i PairsFrom(uint32_t first) {
+    U words;
+    for (uint32_t i = 0; i < 16; ++i) {
+      words[i] = (first + i) | (32 + first + i) << 16;
+    }
+    return (__m512i)words;
   }
 };
 
