@@ -54,13 +54,13 @@ constexpr char kUsage[] =
 A line for each number of ranks and each prompt, which runs alone in bf16:
   rounds+chunks   steps under token split + under head split
   matrices window global
-                  seconds of computation of the slowest rank; global and window
-                  attention
+                  seconds of computation, each of the rank with most of it;
+                  window and global attention
   transfers       seconds, and what of them runs while the rank computes
-  total           seconds, if nothing overlaps
-  efficiency      one rank's seconds / N, over these; if nothing overlaps, and
-                  with the overlap
-  balance         slowest rank / mean, over the rounds
+  total           seconds, if nothing overlaps: what the scheduler plans with
+  efficiency      one rank's seconds / N, over the total; with the overlap; and
+                  if besides ranks did not wait for each other in every layer
+  balance         work of the rank with most / mean, over the rounds
   received        by a rank
 With --json, also the bytes, exchanges and seconds of each kind of transfer.
 
@@ -157,21 +157,21 @@ absl::StatusOr<GemmaConfig> ConfigFromFlags() {
 void PrintHeading() {
   std::puts(
       "ranks  context  rounds  matrices  window  global  transfers  (hidden)"
-      "   total  tokens/s  efficiency      balance  received\n"
+      "   total  tokens/s  efficiency           balance  received\n"
       "               +chunks         s       s       s          s         s"
-      "       s                                          GB");
+      "       s                                               GB");
 }
 
 void PrintRow(const SplitPlan& plan, const CostModel& model) {
   absl::PrintF(
       "%5d  %7d  %4d+%-2d  %8.4f  %6.4f  %6.4f  %9.4f  %8.4f  %6.3f  %8.0f"
-      "  %.3f (%.3f)  %7.3f  %8.3f\n",
+      "  %.3f %.3f %.3f  %9.3f  %8.3f\n",
       plan.num_ranks, plan.context, plan.num_rounds, plan.num_chunks,
       plan.cost.matmul + plan.cost.head, plan.cost.window_attention,
       plan.cost.global_attention, plan.transfer_seconds(model),
       plan.hidden_seconds, plan.seconds, plan.context / plan.seconds,
-      plan.efficiency, plan.overlapped_efficiency, plan.balance,
-      static_cast<double>(plan.received_bytes()) / 1e9);
+      plan.efficiency, plan.overlapped_efficiency, plan.relaxed_efficiency,
+      plan.balance, static_cast<double>(plan.received_bytes()) / 1e9);
 }
 
 void PrintJson(const SplitPlan& plan, const CostModel& model) {
@@ -189,6 +189,7 @@ void PrintJson(const SplitPlan& plan, const CostModel& model) {
       {"seconds", plan.seconds},
       {"efficiency", plan.efficiency},
       {"overlapped_efficiency", plan.overlapped_efficiency},
+      {"relaxed_efficiency", plan.relaxed_efficiency},
       {"balance", plan.balance}};
   for (int i = 0; i < kNumTransfers; ++i) {
     const auto transfer = static_cast<Transfer>(i);

@@ -35,10 +35,14 @@ struct SplitPlan {
   // of a round travel while queries are projected, halo and tail while queries
   // are projected and, the tail, while the window layer attends.
   double hidden_seconds = 0;
-  double balance = 1;  // Of rounds: slowest rank / mean.
-  // Of one rank's seconds / N.
-  double efficiency = 1;             // If nothing overlaps.
-  double overlapped_efficiency = 1;  // Without hidden_seconds.
+  // Of rounds: work of the rank that has most / mean.
+  double balance = 1;
+  // One rank's seconds / N / …
+  double efficiency = 1;             // … seconds
+  double overlapped_efficiency = 1;  // … without hidden_seconds
+  // … and without the time that ranks wait for each other within a round: their
+  // work is of one size in all, not in each layer.
+  double relaxed_efficiency = 1;
 
   double transfer_seconds(const CostModel& model) const;
   int64_t received_bytes() const;  // By the rank that receives most.

@@ -51,8 +51,14 @@ TEST_F(SplitPlanTest, NeedsNothingOfOthersOnOneRank) {
 }
 
 TEST_F(SplitPlanTest, ReachesTheGoalForLongPrompts) {
-  EXPECT_GE(PlanSplit(options_, 8, 131072).efficiency, 0.95);
-  EXPECT_GE(PlanSplit(options_, 8, 262144).efficiency, 0.95);
+  EXPECT_GE(PlanSplit(options_, 8, 131072).overlapped_efficiency, 0.95);
+  EXPECT_GE(PlanSplit(options_, 8, 262144).overlapped_efficiency, 0.95);
+}
+
+TEST_F(SplitPlanTest, SaysWhatWaitingInEveryLayerCosts) {
+  const SplitPlan plan = PlanSplit(options_, 8, kContext);
+  EXPECT_GT(plan.relaxed_efficiency, plan.overlapped_efficiency);
+  EXPECT_LE(plan.relaxed_efficiency, 1);
 }
 
 TEST_F(SplitPlanTest, ReceivesWhatTheFormulasOfTokenSplitSay) {

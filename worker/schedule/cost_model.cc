@@ -1,6 +1,7 @@
 #include "worker/schedule/cost_model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "common/tokens.h"
@@ -195,6 +196,7 @@ StepCost CostModel::HeadSplit(std::span<const Part> parts,
   cost.matmul =
       MatmulSeconds(2.0 * num_tokens * weights, kWeightBytes * weights);
   cost.head = HeadSeconds(num_logit_rows);
+  cost.busiest_rank = cost.compute();
   AddLogits(num_logit_rows, cost);
   if (num_ranks_ == 1) return cost;
   // A reduction is two exchanges.
@@ -216,14 +218,17 @@ StepCost CostModel::TokenSplit(int start, std::span<const int> range_ends,
   for (int rank = 0; rank < num_ranks_; ++rank) {
     const PositionRange range = split.range(rank);
     if (range.empty()) continue;
-    StepCost ours;
-    ours.matmul =
+    const double matmul =
         MatmulSeconds(2.0 * range.size() * weights, kWeightBytes * weights);
-    ours.window_attention = WindowSeconds(range, 1);
-    ours.global_attention = GlobalSeconds(range, 1);
-    if (ours.compute() > cost.compute()) cost = ours;
+    const double window = WindowSeconds(range, 1);
+    const double global = GlobalSeconds(range, 1);
+    cost.matmul = std::max(cost.matmul, matmul);
+    cost.window_attention = std::max(cost.window_attention, window);
+    cost.global_attention = std::max(cost.global_attention, global);
+    cost.busiest_rank = std::max(cost.busiest_rank, matmul + window + global);
   }
   cost.head = HeadSeconds(num_logit_rows);
+  cost.busiest_rank += cost.head;
   AddLogits(num_logit_rows, cost);
   if (num_ranks_ == 1) return cost;
   AddRoundKeys(split, cost);
@@ -337,12 +342,15 @@ PrefillChoice CostModel::Choose(const Prefill& prefill,
                                 const StepLimits& limits) const {
   PrefillChoice chunk = LargestChunkAlone(prefill, limits);
   if (num_ranks_ == 1 || limits.max_range_tokens == 0) return chunk;
-  PrefillChoice round = LargestRound(prefill, limits);
-  const double chunk_seconds = absl::ToDoubleSeconds(chunk.planned_time);
-  const double round_seconds = absl::ToDoubleSeconds(round.planned_time);
-  return round.num_tokens * chunk_seconds > chunk.num_tokens * round_seconds
-             ? round
-             : chunk;
+  PrefillChoice round = BestRound(prefill, limits);
+  return Speed(prefill, round) > Speed(prefill, chunk) ? round : chunk;
+}
+
+double CostModel::Speed(const Prefill& prefill,
+                        const PrefillChoice& choice) const {
+  const PositionRange range = {prefill.context,
+                               prefill.context + choice.num_tokens};
+  return token_cost().Of(range) / absl::ToDoubleSeconds(choice.planned_time);
 }
 
 PrefillChoice CostModel::LargestChunkAlone(const Prefill& prefill,
@@ -375,8 +383,8 @@ int CostModel::LargestChunk(std::span<const Part> parts, Part chunk,
   return NthEnd(chunk.context, end, largest) - chunk.context;
 }
 
-PrefillChoice CostModel::LargestRound(const Prefill& prefill,
-                                      const StepLimits& limits) const {
+PrefillChoice CostModel::BestRound(const Prefill& prefill,
+                                   const StepLimits& limits) const {
   CHECK_GT(limits.max_range_tokens, 0);
   const int start = prefill.context;
   const int end = start + prefill.tokens_left;
@@ -392,7 +400,14 @@ PrefillChoice CostModel::LargestRound(const Prefill& prefill,
     return LongestRange(start, round.range_ends) <= limits.max_range_tokens &&
            !round.over_limit;
   });
-  return RoundTo(prefill, NthEnd(start, end, largest), limits);
+  // A shorter round costs its exchanges more often, but lets ranks wait less:
+  // the less positions differ, the more alike ranges are.
+  PrefillChoice best = RoundTo(prefill, NthEnd(start, end, largest), limits);
+  for (int n = largest / 2; n >= num_ranks_; n /= 2) {
+    PrefillChoice round = RoundTo(prefill, NthEnd(start, end, n), limits);
+    if (Speed(prefill, round) > Speed(prefill, best)) best = std::move(round);
+  }
+  return best;
 }
 
 PrefillChoice CostModel::RoundTo(const Prefill& prefill, int end,

@@ -4,18 +4,20 @@
 // N ranks, T tokens, w weights of all layers, e bytes of an activation:
 //
 //                head split                          token split
-//   matrices     max(2 T w / N / matmul rate,        of the slowest range, n
+//   matrices     max(2 T w / N / matmul rate,        of the longest range, n
 //                    weight bytes / N / read rate)   tokens: the same, N = 1
-//   attention    max(4 H d pairs / N / attention     the same, N = 1
-//                    rate, key bytes / N / read rate)
+//   attention    max(4 H d pairs / N / attention     of the range with most
+//                    rate, key bytes / N / read rate)  pairs: the same, N = 1
 //   link         2 all-reduces a layer, queries or   halo, the round's keys,
 //   the
 //                keys of the global layers           tail, earlier keys
 //
-// where pairs are (query, key) pairs under the mask. An exchange takes its
-// bytes / link rate and a latency. Nothing is taken to overlap, so a planned
-// time is an upper bound where transfers run beside computation. Bytes are
-// those of the rank that receives most (context_split.h has the formulas).
+// where pairs are (query, key) pairs under the mask. Under token split ranks
+// wait for each other's keys in every layer, so that each kind of work takes as
+// long as for the rank that has most of it. An exchange takes its bytes / link
+// rate and a latency. Nothing is taken to overlap, so a planned time is an
+// upper bound where transfers run beside computation. Bytes are those of the
+// rank that receives most (context_split.h has the formulas).
 //
 // Pure.
 
@@ -85,7 +87,7 @@ inline constexpr int kNumTransfers = 8;
 // For people and JSON: "all_reduce" …
 const char* TransferName(Transfer transfer);
 
-// One step.  Computation in seconds, of the slowest rank.
+// One step.  Computation in seconds, each of the slowest rank for it.
 struct StepCost {
   struct Exchanged {
     int64_t bytes = 0;  // Received by the rank that receives most.
@@ -96,6 +98,9 @@ struct StepCost {
   double window_attention = 0;
   double global_attention = 0;
   double head = 0;  // The LM head.
+  // All of it, of the rank that has most in all: what the step would take if
+  // ranks waited for each other at its end alone.
+  double busiest_rank = 0;
   std::array<Exchanged, kNumTransfers> exchanged;
 
   double compute() const {
@@ -160,17 +165,18 @@ class CostModel {
     absl::Duration time = absl::InfiniteDuration();
   };
 
-  // The layout that computes most tokens a second, in the largest step that
-  // ends at a page border or with the prefill and keeps to `limits`: a round
-  // whose ranges of equal cost are at most max_range_tokens long. Where not
-  // even a page keeps to limits.time, the page.
+  // The layout, and under token split the number of tokens, that do most work a
+  // second; a token's work is what it costs on one rank.  Steps end at a page
+  // border or with the prefill, and keep to `limits`; ranges are of equal cost
+  // and at most max_range_tokens long.  Where not even a page keeps to
+  // limits.time, the page.
   PrefillChoice Choose(const Prefill& prefill, const StepLimits& limits) const;
 
-  // The round of Choose(), whether or not a head-split step is faster.
+  // The best round, whether or not a head-split step is better.
   //
   // REQUIRES: limits.max_range_tokens > 0.
-  PrefillChoice LargestRound(const Prefill& prefill,
-                             const StepLimits& limits) const;
+  PrefillChoice BestRound(const Prefill& prefill,
+                          const StepLimits& limits) const;
 
   // The round to `end` in ranges of equal cost, as far as max_range_tokens
   // allows.
@@ -203,6 +209,8 @@ class CostModel {
 
   PrefillChoice LargestChunkAlone(const Prefill& prefill,
                                   const StepLimits& limits) const;
+  // Work a second.
+  double Speed(const Prefill& prefill, const PrefillChoice& choice) const;
 
   ModelShape shape_;
   RankRates rates_;
