@@ -55,24 +55,47 @@ std::vector<Way> Ways(int longest) {
 
 using Param = std::tuple<std::string, int, Way>;
 
+std::string NameOfParam(const ::testing::TestParamInfo<Param>& info) {
+  return absl::StrCat(std::get<2>(info.param).name, "Of",
+                      std::get<1>(info.param));
+}
+
 class GroupTest : public ::testing::TestWithParam<Param> {};
 
 INSTANTIATE_TEST_SUITE_P(Mini, GroupTest,
                          ::testing::Combine(::testing::Values("unified_mini"),
                                             ::testing::Values(1, 2, 4, 8),
                                             ::testing::ValuesIn(Ways(640))),
-                         [](const auto& info) {
-                           return absl::StrCat(std::get<2>(info.param).name,
-                                               "Of", std::get<1>(info.param));
-                         });
+                         NameOfParam);
 INSTANTIATE_TEST_SUITE_P(Wide, GroupTest,
                          ::testing::Combine(::testing::Values("unified_wide"),
                                             ::testing::Values(2, 8),
                                             ::testing::ValuesIn(Ways(640))),
-                         [](const auto& info) {
-                           return absl::StrCat(std::get<2>(info.param).name,
-                                               "Of", std::get<1>(info.param));
-                         });
+                         NameOfParam);
+
+// Of the cases' prompts with what is generated.
+int Longest(const GoldenModel& golden) {
+  size_t longest = 0;
+  for (const ParityCase& c : golden.cases()) {
+    longest = std::max(longest, c.tokens.size() + c.greedy.size());
+  }
+  return static_cast<int>(longest);
+}
+
+GoldenGroup Start(const GoldenModel& golden, DType compute, int num_ranks,
+                  const Way& way) {
+  const auto& rounds = way.schedule.rounds;
+  const int longest = Longest(golden);
+  const bool replica = rounds.has_value() && rounds->replica == Replica::kUse;
+  return golden.StartGroup(
+      {.compute = compute,
+       .num_ranks = num_ranks,
+       .max_step_tokens = 300,
+       .max_range_tokens = rounds.has_value() ? rounds->max_range_tokens : 0,
+       .gather_pages = way.gather_pages,
+       .replica_pages = replica ? NumPages(longest) : 0,
+       .max_tokens = longest});
+}
 
 // Logits and greedy tokens of every stored case.
 TEST_P(GroupTest, MatchesTheReference) {
@@ -81,22 +104,7 @@ TEST_P(GroupTest, MatchesTheReference) {
     GTEST_SKIP() << "a group of one has no rounds";
   }
   const GoldenModel& golden = GoldenModel::Get(name);
-  int longest = 0;
-  for (const ParityCase& c : golden.cases()) {
-    longest =
-        std::max(longest, static_cast<int>(c.tokens.size() + c.greedy.size()));
-  }
-  const bool replica = way.schedule.rounds.has_value() &&
-                       way.schedule.rounds->replica == Replica::kUse;
-  const GoldenGroup run = golden.StartGroup(
-      {.num_ranks = num_ranks,
-       .max_step_tokens = 300,
-       .max_range_tokens = way.schedule.rounds.has_value()
-                               ? way.schedule.rounds->max_range_tokens
-                               : 0,
-       .gather_pages = way.gather_pages,
-       .replica_pages = replica ? NumPages(longest) : 0,
-       .max_tokens = longest});
+  const GoldenGroup run = Start(golden, DType::kF32, num_ranks, way);
   double worst = 0;
   for (const ParityCase& c : golden.cases()) {
     const absl::StatusOr<ParityResult> result = CheckCase(
@@ -108,6 +116,43 @@ TEST_P(GroupTest, MatchesTheReference) {
   std::printf("%s of %d: max error %.2e\n", way.name.c_str(), num_ranks, worst);
   // Of the bound, what one rank leaves for the order of sums.
   EXPECT_LE(worst, kMaxDifference);
+}
+
+class Bf16GroupTest : public ::testing::TestWithParam<Param> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Mini, Bf16GroupTest,
+    ::testing::Combine(
+        ::testing::Values("unified_mini"), ::testing::Values(2, 4),
+        ::testing::Values(Way{"HeadSplit", {.chunk = 300}},
+                          Way{"Replica", InRounds(640, 640, Replica::kUse)},
+                          Way{"Gathered", InRounds(640, 640, Replica::kNone)})),
+    NameOfParam);
+INSTANTIATE_TEST_SUITE_P(
+    Wide, Bf16GroupTest,
+    ::testing::Combine(
+        ::testing::Values("unified_wide"), ::testing::Values(2, 4),
+        ::testing::Values(Way{"HeadSplit", {.chunk = 300}},
+                          Way{"Replica", InRounds(640, 640, Replica::kUse)})),
+    NameOfParam);
+
+// No further from the reference than its own bf16 run is, nearly.
+TEST_P(Bf16GroupTest, ErrsLikeTheReferenceInBf16) {
+  const auto& [name, num_ranks, way] = GetParam();
+  const GoldenModel& golden = GoldenModel::Get(name);
+  const GoldenGroup run = Start(golden, DType::kBf16, num_ranks, way);
+  LogitErrors pooled;
+  for (const ParityCase& c : golden.cases()) {
+    const absl::StatusOr<ParityResult> result = CheckCase(
+        *run.driver, c, golden.reference(), way.schedule, golden.suppressed());
+    ASSERT_OK(result);
+    EXPECT_EQ(Violation(*result, BoundsFor(DType::kBf16, 16384)), "") << c.id;
+    pooled.Add(result->errors);
+  }
+  ASSERT_TRUE(pooled.ratio().has_value());
+  std::printf("%s of %d: pooled ratio %.3f\n", way.name.c_str(), num_ranks,
+              *pooled.ratio());
+  EXPECT_LE(*pooled.ratio(), kMaxPooledRatio);
 }
 
 class BorderTest : public ::testing::TestWithParam<int> {};
