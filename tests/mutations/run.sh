@@ -17,7 +17,8 @@
 
 set -u -o pipefail
 
-readonly SOURCE=$(cd "$(dirname "$0")/../.." && pwd)
+SOURCE=$(cd "$(dirname "$0")/../.." && pwd)
+readonly SOURCE
 readonly WORK=${TMPDIR:-/tmp}/lapidary_mutations
 readonly LOG=$WORK/log
 readonly TESTS_FAILED=3  # Bazel's exit code: built, but a test is red.
