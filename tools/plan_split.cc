@@ -37,7 +37,7 @@ ABSL_FLAG(double, link_bytes, 0,
           "that a rank receives a second; 0: the link's");
 ABSL_FLAG(absl::Duration, link_latency, absl::ZeroDuration(),
           "of an exchange; 0: the link's");
-ABSL_FLAG(int, round, 8192, "tokens of a rank in a round, a multiple of 64");
+ABSL_FLAG(int, round, 2048, "tokens of a rank in a round, a multiple of 64");
 ABSL_FLAG(int, chunk, 8192, "tokens of a head-split step");
 ABSL_FLAG(bool, replica, true, "each rank keeps the prompt's global keys");
 ABSL_FLAG(bool, json, false, "JSON lines instead of a table");
@@ -49,7 +49,7 @@ constexpr char kUsage[] =
     R"(prints how long prefills take on groups of several ranks, on paper.
 
   plan_split --model DIR|config.json --ranks 1,2,4,8 --context 8192,131072
-             --device h200 --link nvlink --round 8192
+             --device h200 --link nvlink --round 2048
 
 A line for each number of ranks and each prompt, which runs alone in bf16:
   rounds+chunks   steps under token split + under head split

@@ -29,6 +29,7 @@ class SplitPlanTest : public ::testing::Test {
         ParseGemmaConfig(text.value_or("{}"));
     EXPECT_OK(config);
     options_.shape = ShapeOfModel(*config);
+    options_.round_tokens = 8192;
     options_.rates = {.matmul_flops = 711e12,
                       .attention_flops = 569e12,
                       .read_bytes = 4.3e12,
@@ -51,6 +52,7 @@ TEST_F(SplitPlanTest, NeedsNothingOfOthersOnOneRank) {
 }
 
 TEST_F(SplitPlanTest, ReachesTheGoalForLongPrompts) {
+  options_.round_tokens = 1536;
   EXPECT_GE(PlanSplit(options_, 8, 131072).overlapped_efficiency, 0.95);
   EXPECT_GE(PlanSplit(options_, 8, 262144).overlapped_efficiency, 0.95);
 }

@@ -389,24 +389,28 @@ PrefillChoice CostModel::BestRound(const Prefill& prefill,
   const int start = prefill.context;
   const int end = start + prefill.tokens_left;
   const int64_t in_memory =
-      int64_t{num_ranks_} * limits.max_range_tokens / kPageTokens + 1;
+      int64_t{num_ranks_} * limits.max_range_tokens / kPageTokens;
   const auto most =
       static_cast<int>(std::min<int64_t>(NumEnds(start, end), in_memory));
   StepLimits no_memory_limit = limits;
   no_memory_limit.max_range_tokens = (most + 1) * kPageTokens;
-  const int largest = Largest(most, [&](int n) {
+  const int even = Largest(most, [&](int n) {
     const PrefillChoice round =
         RoundTo(prefill, NthEnd(start, end, n), no_memory_limit);
     return LongestRange(start, round.range_ends) <= limits.max_range_tokens &&
            !round.over_limit;
   });
+  PrefillChoice best = RoundTo(prefill, NthEnd(start, end, even), limits);
+  const auto consider = [&](int n) {
+    PrefillChoice round = RoundTo(prefill, NthEnd(start, end, n), limits);
+    if (round.over_limit) return;
+    if (Speed(prefill, round) > Speed(prefill, best)) best = std::move(round);
+  };
+  // All that memory holds, in ranges of equal length rather than cost.
+  if (most > even) consider(most);
   // A shorter round costs its exchanges more often, but lets ranks wait less:
   // the less positions differ, the more alike ranges are.
-  PrefillChoice best = RoundTo(prefill, NthEnd(start, end, largest), limits);
-  for (int n = largest / 2; n >= num_ranks_; n /= 2) {
-    PrefillChoice round = RoundTo(prefill, NthEnd(start, end, n), limits);
-    if (Speed(prefill, round) > Speed(prefill, best)) best = std::move(round);
-  }
+  for (int n = even / 2; n >= num_ranks_; n /= 2) consider(n);
   return best;
 }
 

@@ -168,7 +168,7 @@ class CostModel {
   // The layout, and under token split the number of tokens, that do most work a
   // second; a token's work is what it costs on one rank.  Steps end at a page
   // border or with the prefill, and keep to `limits`; ranges are of equal cost
-  // and at most max_range_tokens long.  Where not even a page keeps to
+  // as far as max_range_tokens allows.  Where not even a page keeps to
   // limits.time, the page.
   PrefillChoice Choose(const Prefill& prefill, const StepLimits& limits) const;
 

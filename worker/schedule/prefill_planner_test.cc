@@ -17,7 +17,7 @@ PrefillPlanner::Options OptionsFor(int num_ranks) {
   return {.cost_model = SmallCosts(num_ranks, /*window=*/100),
           .max_step_tokens = 128,
           .max_range_tokens = 256,
-          .replica_pages = 20,
+          .replica_pages = 40,
           .inter_token_deadline = absl::Milliseconds(200)};
 }
 
@@ -86,12 +86,11 @@ TEST_F(PrefillPlannerTest, FreesTheReplicaAtTheEndOfThePrompt) {
 }
 
 TEST_F(PrefillPlannerTest, KeepsWhatTheReplicaHoldsDuringAChunk) {
-  RunRound({.sequence = 1, .computed = 0, .size = 1280});
-  StepPlan chunk;
-  planner_.Ran(chunk, {.sequence = 1, .computed = 1000, .size = 1280});
-  EXPECT_EQ(
-      RunRound({.sequence = 1, .computed = 1000, .size = 1280}).replica_tokens,
-      896);
+  PrefillPlanner::Rest rest = {.sequence = 1, .computed = 0, .size = 2000};
+  const int held = RunRound(rest).range_ends.back();
+  rest.computed = held + 64;
+  planner_.Ran(StepPlan(), rest);  // Head-split.
+  EXPECT_EQ(RunRound(rest).replica_tokens, held);
 }
 
 TEST_F(PrefillPlannerTest, LimitsAChunkBesideStreams) {
