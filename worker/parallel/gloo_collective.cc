@@ -2,6 +2,10 @@
 
 #include "worker/parallel/gloo_collective.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -60,6 +64,28 @@ absl::Status ErrorOf(int peer, const std::exception& error,
   }
   return absl::UnavailableError(
       absl::StrCat("rank ", peer, ": ", WithoutPlace(error.what())));
+}
+
+// Gloo's own function for it leaks what the system's resolver gives it.
+absl::StatusOr<gloo::transport::tcp::attr> AttributesOf(
+    const std::string& host) {
+  gloo::transport::tcp::attr attributes;
+  attributes.ai_socktype = SOCK_STREAM;
+  attributes.ai_protocol = IPPROTO_TCP;
+  attributes.ai_addr = {};
+  auto* const v4 = reinterpret_cast<sockaddr_in*>(&attributes.ai_addr);
+  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&attributes.ai_addr);
+  if (inet_pton(AF_INET, host.c_str(), &v4->sin_addr) == 1) {
+    attributes.ai_family = v4->sin_family = AF_INET;
+    attributes.ai_addrlen = sizeof(*v4);
+  } else if (inet_pton(AF_INET6, host.c_str(), &v6->sin6_addr) == 1) {
+    attributes.ai_family = v6->sin6_family = AF_INET6;
+    attributes.ai_addrlen = sizeof(*v6);
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrCat("needs a numeric address, it is \"", host, "\""));
+  }
+  return attributes;
 }
 
 class GlooTransport : public Transport {
@@ -171,12 +197,12 @@ absl::Status GlooTransport::Connect(const GlooOptions& options) {
 // one after the other.
 absl::StatusOr<std::string> GlooTransport::Listen(const std::string& host,
                                                   absl::Time deadline) {
+  ASSIGN_OR_RETURN(const gloo::transport::tcp::attr attributes,
+                   AttributesOf(host));
   std::string addresses;
   try {
-    gloo::transport::tcp::attr attr;
-    attr.hostname = host;
-    context_ =
-        gloo::transport::tcp::CreateDevice(attr)->createContext(rank_, size_);
+    context_ = std::make_shared<gloo::transport::tcp::Device>(attributes)
+                   ->createContext(rank_, size_);
     context_->setTimeout(std::max(TimeUntil(deadline) / kConnectTimeouts,
                                   std::chrono::milliseconds(1)));
     for (int peer = 0; peer < size_; ++peer) {

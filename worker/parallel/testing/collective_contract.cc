@@ -1,5 +1,6 @@
 #include "worker/parallel/testing/collective_contract.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -233,7 +234,7 @@ TEST_P(CollectiveContract, SumsAnythingToTheSameBits) {
 TEST_P(CollectiveContract, ScattersASum) {
   Run([&](Collective& collective) {
     std::minstd_rand random(8);
-    for (int run = 0; run < 40; ++run) {
+    for (int run = 0; run < 15; ++run) {
       const DType dtype = RandomDType(random);
       const int rows = 1 + static_cast<int>(random() % 3);
       const int cols = 1 + static_cast<int>(random() % 500);
@@ -281,18 +282,16 @@ TEST_P(CollectiveContract, HasSeveralExchangesUnderWayInAnyOrder) {
 
 TEST_P(CollectiveContract, ExchangesMegabytesBothWays) {
   Run([&](Collective& collective) {
-    constexpr int kRows = 300;
-    constexpr int kCols = 2000;
-    const Matrix x = Filled(DType::kF32, kRows, kCols, collective.rank());
-    const Matrix out(DType::kF32, kRows * num_ranks(), kCols);
-    ASSERT_OK(AllGather(collective, kHead, x.tensor(), out.tensor()));
+    // More than a socket holds.
+    constexpr int kValues = 1 << 20;
+    std::vector<float> x(kValues, 1.0f + collective.rank());
+    std::vector<float> out(int64_t{kValues} * num_ranks());
+    ASSERT_OK(AllGather(
+        collective, kHead, {x.data(), DType::kF32, 1, kValues, kValues},
+        {out.data(), DType::kF32, num_ranks(), kValues, kValues}));
     for (int rank = 0; rank < num_ranks(); ++rank) {
-      const Matrix expected = Filled(DType::kF32, kRows, kCols, rank);
-      for (int r = 0; r < kRows; r += 50) {
-        ASSERT_EQ(std::memcmp(out.tensor().row(rank * kRows + r),
-                              expected.tensor().row(r), kCols * sizeof(float)),
-                  0);
-      }
+      const auto begin = out.begin() + int64_t{rank} * kValues;
+      ASSERT_EQ(std::count(begin, begin + kValues, 1.0f + rank), kValues);
     }
   });
 }
