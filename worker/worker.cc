@@ -1,18 +1,16 @@
 #include "worker/worker.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/byte_size.h"
-#include "common/model_files.h"
 #include "common/status_macros.h"
-#include "common/version.h"
 #include "glog/logging.h"
-#include "worker/loader/memory_check.h"
+#include "worker/model/model_shape.h"
 
 namespace lapidary {
 namespace {
@@ -21,6 +19,10 @@ namespace {
 constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 // What a step gets to end once all requests are cancelled.
 constexpr absl::Duration kAbortGrace = absl::Seconds(5);
+// What the ranks get to agree on why the group fails.
+constexpr absl::Duration kVerdictTimeout = absl::Seconds(4);
+// What routers get to hear why the group failed.
+constexpr absl::Duration kFailureGrace = absl::Milliseconds(200);
 
 const char* NameOf(DType compute) {
   return compute == DType::kF32 ? "fp32" : "bf16";
@@ -43,176 +45,214 @@ std::string NameOfDirectory(const std::string& directory) {
 }  // namespace
 
 Worker::Worker(const WorkerOptions& options, ShutdownWaiter& waiter)
-    : options_(options), waiter_(waiter), metrics_(metrics_registry_) {}
+    : options_(options), waiter_(waiter), group_metrics_(metrics_registry_) {}
 
 Worker::~Worker() = default;
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(
     const WorkerOptions& options, ShutdownWaiter& waiter) {
-  RETURN_IF_ERROR(options.Validate());
-  LOG(INFO) << "lapidary worker " << kVersion << ": model " << options.model;
   std::unique_ptr<Worker> worker(new Worker(options, waiter));
-  RETURN_IF_ERROR(worker->LoadModel());
-  RETURN_IF_ERROR(worker->PlanKvMemory());
-  worker->StartEngine();
-  RETURN_IF_ERROR(worker->StartServer());
-  RETURN_IF_ERROR(worker->WritePortFile());
-  return worker;
+  ASSIGN_OR_RETURN(worker->rank_, Rank::Start(options, worker->clock_));
+  const absl::Status status = worker->StartServing();
+  if (status.ok()) return worker;
+  // Left to the end of the process: a follower's thread may wait for ever.
+  return worker.release()->Fail(status);
 }
 
-absl::Status Worker::LoadModel() {
-  ASSIGN_OR_RETURN(const int64_t available, AvailableMemory());
-  LOG(INFO) << "memory: " << FormatByteSize(available) << " available, "
-            << (options_.kv_memory > 0
-                    ? FormatByteSize(options_.kv_memory)
-                    : std::string("half of what the weights leave"))
-            << " for keys and values";
-  ASSIGN_OR_RETURN(
-      model_, LoadedModel::Load(
-                  {.model_dir = options_.model,
-                   .image_dir = options_.image_dir,
-                   .compute = options_.compute,
-                   .cpu = {.threads = options_.threads, .isa = options_.isa},
-                   .max_step_tokens = options_.step_tokens,
-                   .max_logit_rows =
-                       std::min(options_.max_sequences, options_.step_tokens),
-                   .extra_memory_bytes = options_.kv_memory}));
-  const GemmaConfig& config = model_->config();
-  const LoadStatistics& statistics = model_->statistics();
-  LOG(INFO) << config.model_type << ": " << config.num_layers()
-            << " layers, hidden size " << config.hidden_size << ", "
-            << config.num_heads << " heads, window " << config.window
-            << ", vocabulary " << config.vocab_size << ", context "
-            << config.max_context_tokens << " tokens";
-  LOG(INFO) << "weights: " << FormatByteSize(statistics.image.image_bytes)
-            << (statistics.image.built ? " packed in " : " mapped in ")
-            << (statistics.image.built ? statistics.image.pack_time
-                                       : statistics.image.map_time)
-            << ", loaded in " << statistics.load_time << "; "
-            << statistics.num_files << " files, "
-            << statistics.num_ignored_tensors << " tensors not used";
-  if (!statistics.image.damage.empty()) {
-    LOG(WARNING) << "a damaged image was packed again: "
-                 << statistics.image.damage;
+absl::Status Worker::StartServing() {
+  if (rank_->rates().matmul_flops > 0) group_metrics_.SetRates(rank_->rates());
+  rank_->links().Watch(
+      rank_->progress(), options_.liveness_timeout,
+      [this](const GroupFailure& failure) { OnFailure(failure); });
+  if (rank_->leads()) {
+    StartEngine();
+    RETURN_IF_ERROR(StartServer());
+  } else {
+    StartFollower();
   }
-  LOG(INFO) << "device: " << model_->backend().Description() << ", "
-            << NameOf(options_.compute);
-  return absl::OkStatus();
-}
-
-absl::Status Worker::PlanKvMemory() {
-  int64_t kv_memory = options_.kv_memory;
-  if (kv_memory == 0) {
-    ASSIGN_OR_RETURN(const int64_t available, AvailableMemory());
-    const int64_t weights = model_->statistics().image.image_bytes;
-    kv_memory = std::max<int64_t>(0, available - weights) / 2;
-  }
-  const GemmaConfig& config = model_->config();
-  const PageBytes page_bytes = model_->page_bytes();
-  ASSIGN_OR_RETURN(
-      plan_, PlanMemory({.kv_memory_bytes = kv_memory,
-                         .global_page_bytes = page_bytes.global,
-                         .window_page_bytes = page_bytes.window,
-                         .num_ranks = 1,
-                         .window = config.window,
-                         .max_sequences = options_.max_sequences,
-                         .max_step_tokens = options_.step_tokens,
-                         .max_context_tokens = config.max_context_tokens}));
-  RETURN_IF_ERROR(
-      model_->Allocate({.global = plan_.global_pages_per_rank,
-                        .window = plan_.window_pages}));
-  LOG(INFO) << "plan: "
-            << FormatByteSize(model_->statistics().image.image_bytes)
-            << " of weights, " << plan_.Summary();
-  LOG(INFO) << "peak resident memory so far: "
-            << FormatByteSize(PeakResidentBytes());
-  return absl::OkStatus();
-}
-
-void Worker::StartEngine() {
-  const GemmaConfig& config = model_->config();
-  engine_ = std::make_unique<Engine>(
-      Engine::Options{
-          .scheduler = {.max_step_tokens = options_.step_tokens,
-                        .max_sequences = options_.max_sequences,
-                        .max_waiting = options_.max_waiting,
-                        .max_waiting_tokens = options_.max_waiting_tokens},
-          .cache = {.num_ranks = 1,
-                    .global_pages_per_rank = plan_.global_pages_per_rank,
-                    .window_pages = plan_.window_pages,
-                    .window = config.window},
-          .vocab_size = config.vocab_size},
-      [this](const StepPlan& plan) { return model_->gemma().Forward(plan); },
-      clock_, metrics_, board_, [this] { waiter_.Wake(); });
-}
-
-absl::Status Worker::StartServer() {
-  const GemmaConfig& config = model_->config();
-  const PageBytes page_bytes = model_->page_bytes();
-  ASSIGN_OR_RETURN(const ModelDigests digests,
-                   DigestModelFiles(options_.model));
-  const GroupDescription group = {
-      .epoch = RandomEpoch(),
-      .model_name = NameOfDirectory(options_.model),
-      .model_type = config.model_type,
-      .config_digest = digests.config,
-      .tokenizer_digest = digests.tokenizer,
-      .vocab_size = config.vocab_size,
-      .max_context_tokens = plan_.max_sequence_tokens,
-      .ranks = 1,
-      .compute = NameOf(options_.compute),
-      .device = model_->backend().Description(),
-      .global_page_bytes = page_bytes.global,
-      .window_page_bytes = page_bytes.window};
-  LOG(INFO) << "digests: config " << digests.config << ", tokenizer "
-            << digests.tokenizer;
-  ASSIGN_OR_RETURN(server_, WorkerServer::Start({.listen = options_.listen,
-                                                 .max_message_bytes =
-                                                     options_.max_message_bytes,
-                                                 .group = group},
-                                                *engine_, board_, metrics_));
   // Last: it takes seconds to stop again.
   ASSIGN_OR_RETURN(metrics_page_, MetricsPage::Serve(options_.metrics_listen,
                                                      metrics_registry_));
-  LOG(INFO) << "rpc at " << server_->address() << ", metrics at http://"
-            << metrics_page_->address() << "/metrics";
+  LOG(INFO) << "metrics at http://" << metrics_page_->address() << "/metrics";
+  return WritePortFile();
+}
+
+Scheduler::Options Worker::SchedulerOptions() const {
+  Scheduler::Options options = {
+      .max_step_tokens = options_.step_tokens,
+      .max_sequences = options_.max_sequences,
+      .max_waiting = options_.max_waiting,
+      .max_waiting_tokens = options_.max_waiting_tokens};
+  if (options_.ranks == 1) return options;
+  options.cost_model =
+      CostModel(ShapeOfModel(rank_->model().config()), rank_->plan().slowest,
+                options_.ranks, SizeOf(options_.compute));
+  options.max_range_tokens = options_.round_tokens;
+  options.replica_pages = rank_->pages().replica;
+  options.inter_token_deadline = options_.inter_token_deadline;
+  return options;
+}
+
+void Worker::StartEngine() {
+  const GemmaConfig& config = rank_->model().config();
+  metrics_ = std::make_unique<WorkerMetrics>(metrics_registry_);
+  leader_ = std::make_unique<GroupLeader>(rank_->parts());
+  engine_ = std::make_unique<Engine>(
+      Engine::Options{.scheduler = SchedulerOptions(),
+                      .cache = {.num_ranks = options_.ranks,
+                                .global_pages_per_rank = rank_->pages().global,
+                                .window_pages = rank_->pages().window,
+                                .window = config.window},
+                      .vocab_size = config.vocab_size},
+      [this](const StepPlan& plan) {
+        absl::StatusOr<StepResult> result = leader_->Run(plan);
+        group_metrics_.CountTransfers(rank_->links().collective().counters());
+        return result;
+      },
+      clock_,
+      Engine::Outlets{.metrics = *metrics_,
+                      .group_metrics = group_metrics_,
+                      .board = board_},
+      [this] {
+        const absl::Status stopped = leader_->Stop();
+        LOG_IF(WARNING, !stopped.ok())
+            << "the other ranks were not told to stop: " << stopped.message();
+        waiter_.Wake();
+      });
+}
+
+absl::Status Worker::StartServer() {
+  LoadedModel& model = rank_->model();
+  const PageBytes page_bytes = model.page_bytes(options_.ranks);
+  std::vector<RankDescription> ranks;
+  for (const RankReport& report : rank_->reports()) {
+    ranks.push_back({.host = report.host, .device = report.device});
+  }
+  GroupDescription group = {
+      .epoch = RandomEpoch(),
+      .model_name = NameOfDirectory(options_.model),
+      .model_type = model.config().model_type,
+      .config_digest = rank_->digests().config,
+      .tokenizer_digest = rank_->digests().tokenizer,
+      .vocab_size = model.config().vocab_size,
+      .max_context_tokens = rank_->plan().memory.max_sequence_tokens,
+      .compute = NameOf(options_.compute),
+      .device = model.backend().Description(),
+      .global_page_bytes = page_bytes.global,
+      .window_page_bytes = page_bytes.window,
+      .ranks = std::move(ranks),
+      .replica_bytes = rank_->pages().replica * page_bytes.global,
+      .gather_bytes = options_.ranks > 1 ? options_.gather_memory : 0};
+  ASSIGN_OR_RETURN(server_, WorkerServer::Start({.listen = options_.listen,
+                                                 .max_message_bytes =
+                                                     options_.max_message_bytes,
+                                                 .group = std::move(group)},
+                                                *engine_, board_, *metrics_));
+  LOG(INFO) << "rpc at " << server_->address();
   return absl::OkStatus();
+}
+
+void Worker::StartFollower() {
+  follower_ =
+      std::make_unique<Follower>(rank_->parts(), rank_->limits(),
+                                 group_metrics_, [this] { waiter_.Wake(); });
 }
 
 absl::Status Worker::WritePortFile() const {
   if (options_.port_file.empty()) return absl::OkStatus();
+  const std::string rpc =
+      server_ == nullptr ? "" : absl::StrCat("rpc ", server_->address(), "\n");
   return WriteFileAtomically(
-      options_.port_file, absl::StrCat("rpc ", server_->address(), "\nmetrics ",
-                                       metrics_page_->address(), "\n"));
+      options_.port_file,
+      absl::StrCat(rpc, "metrics ", metrics_page_->address(), "\n"));
 }
 
 absl::Status Worker::Serve() {
   const auto reason = waiter_.Wait(absl::InfiniteDuration());
-  if (reason == ShutdownWaiter::Reason::kSignal && !FinishInTime()) {
-    return absl::DeadlineExceededError(
-        absl::StrCat("a step did not end within ",
-                     absl::FormatDuration(kAbortGrace), " of the shutdown"));
+  absl::Status status;
+  if (reason == ShutdownWaiter::Reason::kSignal) {
+    status = rank_->leads() ? FinishInTime() : AwaitLeader();
   }
-  const absl::Status status = engine_->Join();
-  server_->Shutdown(kShutdownGrace);
+  // Woken: by the engine's end, or by the watchdog.
+  if (status.ok() && !failure().has_value()) status = JoinEngine();
+  if (!status.ok() || failure().has_value()) return Fail(status);
+  rank_->links().watchdog()->Leave();
+  if (server_ != nullptr) server_->Shutdown(kShutdownGrace);
   LOG(INFO) << "stopped; peak resident memory "
             << FormatByteSize(PeakResidentBytes());
-  return status;
+  return absl::OkStatus();
 }
 
-bool Worker::FinishInTime() {
+absl::Status Worker::JoinEngine() {
+  return engine_ != nullptr ? engine_->Join() : follower_->Join();
+}
+
+absl::Status Worker::FinishInTime() {
   LOG(INFO) << "draining: "
             << board_.state().load.running + board_.state().load.waiting
             << " requests have " << options_.drain_timeout << " to finish";
   engine_->Drain();
   if (waiter_.Wait(options_.drain_timeout) == ShutdownWaiter::Reason::kWoken) {
-    return true;
+    return absl::OkStatus();
   }
   LOG(WARNING) << "cancelling "
                << board_.state().load.running + board_.state().load.waiting
                << " requests";
   engine_->Abort();
-  return waiter_.Wait(kAbortGrace) == ShutdownWaiter::Reason::kWoken;
+  if (waiter_.Wait(kAbortGrace) == ShutdownWaiter::Reason::kWoken) {
+    return absl::OkStatus();
+  }
+  return absl::DeadlineExceededError(
+      absl::StrCat("a step did not end within ",
+                   absl::FormatDuration(kAbortGrace), " of the shutdown"));
+}
+
+// Where all ranks are told to stop together, the leader drains and then stops
+// this one.  After a second signal nothing is waited for.
+absl::Status Worker::AwaitLeader() {
+  const absl::Duration longest = options_.drain_timeout + 2 * kAbortGrace;
+  LOG(INFO) << "stopping once the leader stops, within " << longest;
+  if (waiter_.Wait(longest) == ShutdownWaiter::Reason::kWoken) {
+    return absl::OkStatus();
+  }
+  return absl::CancelledError("told to stop, before the leader did");
+}
+
+void Worker::OnFailure(const GroupFailure& failure) {
+  {
+    MutexLock lock(mutex_);
+    failure_ = failure;
+  }
+  waiter_.Wake();
+}
+
+std::optional<GroupFailure> Worker::failure() const {
+  MutexLock lock(mutex_);
+  return failure_;
+}
+
+absl::Status Worker::Fail(const absl::Status& error) {
+  GroupFailure failure = {.message = std::string(error.message())};
+  if (options_.ranks > 1 && !error.ok()) {
+    rank_->links().watchdog()->Report(error);
+    AwaitVerdict(kVerdictTimeout);
+  }
+  failure = this->failure().value_or(failure);
+  board_.PublishFailure(failure.message, std::string(NameOf(failure.cause)));
+  if (server_ != nullptr) {
+    const absl::Time deadline = clock_.Now() + kFailureGrace;
+    while (waiter_.Wait(deadline - clock_.Now()) !=
+           ShutdownWaiter::Reason::kTimeout) {
+    }
+  }
+  return absl::UnavailableError(failure.message);
+}
+
+void Worker::AwaitVerdict(absl::Duration timeout) {
+  const absl::Time deadline = clock_.Now() + timeout;
+  while (!failure().has_value() && clock_.Now() < deadline) {
+    waiter_.Wait(deadline - clock_.Now());
+  }
 }
 
 }  // namespace lapidary

@@ -1,8 +1,9 @@
-// Serves one model to routers: a group of one rank on this machine's CPUs.
+// Serves one model to routers: one rank of a group, on this machine's CPUs.
 
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/flags/flag.h"
@@ -32,6 +33,20 @@ ABSL_FLAG(std::string, metrics_listen, lapidary::WorkerOptions().metrics_listen,
 ABSL_FLAG(std::string, port_file, "",
           "written once it serves: lines 'rpc HOST:PORT' and 'metrics "
           "HOST:PORT'");
+ABSL_FLAG(
+    int, rank, lapidary::WorkerOptions().rank,
+    "this process's rank in its group; rank 0 leads and has the rpc port");
+ABSL_FLAG(int, ranks, lapidary::WorkerOptions().ranks,
+          "ranks of the group, which share the work of each request");
+ABSL_FLAG(std::string, rendezvous, "",
+          "HOST:PORT where the ranks meet: rank 0 listens there, the others "
+          "come, in any order");
+ABSL_FLAG(absl::Duration, group_timeout,
+          lapidary::WorkerOptions().group_timeout,
+          "what the ranks get to meet");
+ABSL_FLAG(absl::Duration, liveness_timeout,
+          lapidary::WorkerOptions().liveness_timeout,
+          "a rank that is silent for so long ends the group");
 ABSL_FLAG(std::string, compute, "bf16",
           "activations and key/value memory: bf16 or fp32");
 ABSL_FLAG(int, threads, lapidary::WorkerOptions().threads,
@@ -41,6 +56,20 @@ ABSL_FLAG(std::string, isa, "auto",
 ABSL_FLAG(std::string, kv_memory, "0",
           "memory for keys and values, such as 4GiB; 0: half of what the "
           "weights leave");
+ABSL_FLAG(
+    std::string, replica_memory, "auto",
+    "of each of several ranks, for the global pages of one prompt while "
+    "it is prefilled in rounds; 0: none, pages are gathered again in each "
+    "round; auto: what the longest prompt needs, or half of what the "
+    "machine has left");
+ABSL_FLAG(std::string, gather_memory, "64MiB",
+          "buffer for global pages that come from other ranks");
+ABSL_FLAG(int, round_tokens, lapidary::WorkerOptions().round_tokens,
+          "most tokens of one rank in a round of a long prompt, a multiple of "
+          "64; 0: prompts are not split by tokens");
+ABSL_FLAG(absl::Duration, inter_token_deadline,
+          lapidary::WorkerOptions().inter_token_deadline,
+          "how long a round may be planned to take while streams run");
 ABSL_FLAG(int, max_sequences, lapidary::WorkerOptions().max_sequences,
           "requests that run at once");
 ABSL_FLAG(int, step_tokens, lapidary::WorkerOptions().step_tokens,
@@ -63,7 +92,14 @@ namespace {
 constexpr char kUsage[] =
     "Serves a Gemma 4 model to lapidary routers over gRPC.\n\n"
     "  worker_main --model DIR [flags]\n\n"
-    "SIGTERM or SIGINT: finishes what runs, then exits; once more: exits.";
+    "Several processes make a group that shares the work of each request:\n\n"
+    "  worker_main --model DIR --rank R --ranks N --rendezvous HOST:PORT\n\n"
+    "SIGTERM or SIGINT: finishes what runs, then exits; once more: exits.\n"
+    "Exit codes: 0 stopped, 1 could not start, 3 the group failed: a rank was\n"
+    "lost, stuck or wrong, and all ranks end; start them again.";
+
+// Of a group that has served and failed.
+constexpr int kExitGroupFailed = 3;
 
 // Empty if there is no home directory.
 std::string DefaultImageDir() {
@@ -77,6 +113,14 @@ absl::StatusOr<int64_t> ByteSizeFlag(const char* name,
   if (bytes.ok()) return bytes;
   return absl::InvalidArgumentError(
       absl::StrCat(name, ": ", bytes.status().message()));
+}
+
+absl::StatusOr<std::optional<int64_t>> ReplicaMemoryFlag() {
+  const std::string value = absl::GetFlag(FLAGS_replica_memory);
+  if (value == "auto") return std::nullopt;
+  ASSIGN_OR_RETURN(const int64_t bytes,
+                   ByteSizeFlag("--replica-memory", value));
+  return bytes;
 }
 
 absl::StatusOr<DType> ComputeFlag() {
@@ -95,11 +139,22 @@ absl::StatusOr<WorkerOptions> OptionsFromFlags() {
   options.listen = absl::GetFlag(FLAGS_listen);
   options.metrics_listen = absl::GetFlag(FLAGS_metrics_listen);
   options.port_file = absl::GetFlag(FLAGS_port_file);
+  options.rank = absl::GetFlag(FLAGS_rank);
+  options.ranks = absl::GetFlag(FLAGS_ranks);
+  options.rendezvous = absl::GetFlag(FLAGS_rendezvous);
+  options.group_timeout = absl::GetFlag(FLAGS_group_timeout);
+  options.liveness_timeout = absl::GetFlag(FLAGS_liveness_timeout);
   ASSIGN_OR_RETURN(options.compute, ComputeFlag());
   options.threads = absl::GetFlag(FLAGS_threads);
   ASSIGN_OR_RETURN(options.isa, ParseIsa(absl::GetFlag(FLAGS_isa)));
   ASSIGN_OR_RETURN(options.kv_memory,
                    ByteSizeFlag("--kv-memory", absl::GetFlag(FLAGS_kv_memory)));
+  ASSIGN_OR_RETURN(options.replica_memory, ReplicaMemoryFlag());
+  ASSIGN_OR_RETURN(
+      options.gather_memory,
+      ByteSizeFlag("--gather-memory", absl::GetFlag(FLAGS_gather_memory)));
+  options.round_tokens = absl::GetFlag(FLAGS_round_tokens);
+  options.inter_token_deadline = absl::GetFlag(FLAGS_inter_token_deadline);
   options.max_sequences = absl::GetFlag(FLAGS_max_sequences);
   options.step_tokens = absl::GetFlag(FLAGS_step_tokens);
   options.max_waiting = absl::GetFlag(FLAGS_max_waiting);
@@ -111,13 +166,25 @@ absl::StatusOr<WorkerOptions> OptionsFromFlags() {
   return options;
 }
 
-absl::Status Run(ShutdownWaiter& waiter) {
+absl::StatusOr<std::unique_ptr<Worker>> Start(ShutdownWaiter& waiter) {
   ASSIGN_OR_RETURN(const WorkerOptions options, OptionsFromFlags());
-  ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker,
-                   Worker::Start(options, waiter));
+  return Worker::Start(options, waiter);
+}
+
+// Returns the exit code.
+int Run(ShutdownWaiter& waiter) {
+  absl::StatusOr<std::unique_ptr<Worker>> worker = Start(waiter);
+  if (!worker.ok()) {
+    std::cerr << "worker_main: " << worker.status().message() << std::endl;
+    return EXIT_FAILURE;
+  }
   // Left to the end of the process: its destructor would wait for a step that
   // does not end, and seconds for the metrics page.
-  return worker.release()->Serve();
+  const absl::Status status = worker->release()->Serve();
+  if (status.ok()) return EXIT_SUCCESS;
+  std::cerr << "worker_main: the group failed: " << status.message()
+            << std::endl;
+  return kExitGroupFailed;
 }
 
 }  // namespace
@@ -127,10 +194,6 @@ int main(int argc, char** argv) {
   lapidary::ShutdownWaiter waiter;
   lapidary::ParseFlags(lapidary::kUsage, argc, argv);
   lapidary::StartLogging(argv[0]);
-  const absl::Status status = lapidary::Run(waiter);
-  if (!status.ok()) {
-    std::cerr << "worker_main: " << status.message() << std::endl;
-  }
   // Crash-only: nothing is left that an orderly exit would save.
-  std::_Exit(status.ok() ? EXIT_SUCCESS : EXIT_FAILURE);
+  std::_Exit(lapidary::Run(waiter));
 }

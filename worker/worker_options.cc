@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/status_macros.h"
+#include "common/tokens.h"
 
 namespace lapidary {
 namespace {
@@ -22,6 +23,14 @@ absl::Status ExpectInRange(absl::string_view flag, int64_t value, int64_t least,
   if (value >= least && value <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(flag, ": expected ", least, " to ", most, ", got ", value));
+}
+
+absl::Status ExpectAtLeast(absl::string_view flag, absl::Duration value,
+                           absl::Duration least) {
+  if (value >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, ": expected ", absl::FormatDuration(least),
+                   " or more, got ", absl::FormatDuration(value)));
 }
 
 absl::Status ExpectAddress(absl::string_view flag, absl::string_view value) {
@@ -55,12 +64,34 @@ absl::Status WorkerOptions::Validate() const {
       ExpectInRange("--max-waiting-tokens", max_waiting_tokens, 1, kMaxInt64));
   RETURN_IF_ERROR(
       ExpectInRange("--max-message-bytes", max_message_bytes, 1024, kMaxInt));
-  if (drain_timeout < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--drain-timeout: expected 0 or more, got ",
-                     absl::FormatDuration(drain_timeout)));
+  RETURN_IF_ERROR(
+      ExpectAtLeast("--drain-timeout", drain_timeout, absl::ZeroDuration()));
+  return ValidateGroup();
+}
+
+absl::Status WorkerOptions::ValidateGroup() const {
+  constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
+  RETURN_IF_ERROR(ExpectInRange("--ranks", ranks, 1, kMaxGroupRanks));
+  RETURN_IF_ERROR(ExpectInRange("--rank", rank, 0, ranks - 1));
+  if (ranks > 1) {
+    RETURN_IF_ERROR(ExpectSet("--rendezvous HOST:PORT of rank 0", rendezvous));
+    RETURN_IF_ERROR(ExpectAddress("--rendezvous", rendezvous));
   }
-  return absl::OkStatus();
+  RETURN_IF_ERROR(
+      ExpectAtLeast("--group-timeout", group_timeout, absl::Seconds(1)));
+  RETURN_IF_ERROR(
+      ExpectAtLeast("--liveness-timeout", liveness_timeout, absl::Seconds(2)));
+  RETURN_IF_ERROR(ExpectAtLeast("--inter-token-deadline", inter_token_deadline,
+                                absl::Milliseconds(1)));
+  RETURN_IF_ERROR(ExpectInRange("--round-tokens", round_tokens, 0, 65536));
+  if (round_tokens % kPageTokens != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--round-tokens: expected a multiple of ", kPageTokens,
+                     ", got ", round_tokens));
+  }
+  RETURN_IF_ERROR(ExpectInRange("--replica-memory", replica_memory.value_or(0),
+                                0, kMaxInt64));
+  return ExpectInRange("--gather-memory", gather_memory, 1 << 20, kMaxInt64);
 }
 
 }  // namespace lapidary

@@ -4,6 +4,7 @@
 #define WORKER_WORKER_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -12,6 +13,9 @@
 #include "kernels/tensor.h"
 
 namespace lapidary {
+
+// The largest group.
+inline constexpr int kMaxGroupRanks = 64;
 
 // One flag of worker_main each, of the same name.
 struct WorkerOptions {
@@ -28,6 +32,18 @@ struct WorkerOptions {
   // Empty: no file.
   std::string port_file;
 
+  // The group: this process is rank `rank` of `ranks`; rank 0 leads and alone
+  // has the rpc port.
+  int rank = 0;
+  int ranks = 1;
+  // HOST:PORT where the ranks meet: rank 0 listens there.  Must be set if there
+  // is more than one.
+  std::string rendezvous;
+  // What the ranks get to meet, in any order, and to connect.
+  absl::Duration group_timeout = absl::Seconds(60);
+  // A rank that is not heard of for this long ends the group.
+  absl::Duration liveness_timeout = absl::Seconds(5);
+
   // Activations and key/value memory.
   DType compute = DType::kBf16;
   // Threads that compute; 0: one a core that the process may use.
@@ -36,12 +52,25 @@ struct WorkerOptions {
   // For keys and values.  More: longer contexts, more of them.  0: half of what
   // the machine has left beside the weights.
   int64_t kv_memory = 0;
+  // Of a group of several ranks, on each: for the global pages of one prompt
+  // while it is prefilled in rounds.  Empty: what the longest prompt needs, or
+  // what the machine has left if that is less.  0: none; earlier keys are
+  // gathered again in each round.
+  std::optional<int64_t> replica_memory;
+  // The buffer through which global pages of other ranks come.
+  int64_t gather_memory = int64_t{64} << 20;
 
   // Requests that run at once.  More: more throughput, slower streams.
   int max_sequences = 64;
   // Tokens that a step computes.  More: faster prefill, longer gaps between the
   // tokens of the streams that run meanwhile.
   int step_tokens = 512;
+  // Tokens that a rank computes of a round at most, a multiple of 64; 0: long
+  // prompts are not split by tokens.
+  int round_tokens = 2048;
+  // How long a round may be planned to take while streams run.  Shorter:
+  // smoother streams, slower prefill.
+  absl::Duration inter_token_deadline = absl::Seconds(2);
   // Requests that wait, and their prompt tokens; more are refused.
   int max_waiting = 1024;
   int64_t max_waiting_tokens = 4 << 20;
@@ -53,6 +82,9 @@ struct WorkerOptions {
   // Errors: INVALID_ARGUMENT, naming the flag, what was expected and what was
   // there.
   absl::Status Validate() const;
+
+ private:
+  absl::Status ValidateGroup() const;
 };
 
 }  // namespace lapidary

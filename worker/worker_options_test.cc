@@ -43,6 +43,23 @@ TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
       {"--max-waiting", [](auto& o) { o.max_waiting = 0; }},
       {"--max-waiting-tokens", [](auto& o) { o.max_waiting_tokens = 0; }},
       {"--max-message-bytes", [](auto& o) { o.max_message_bytes = 0; }},
+      {"--ranks", [](auto& o) { o.ranks = 0; }},
+      {"--ranks", [](auto& o) { o.ranks = 65; }},
+      {"--rank", [](auto& o) { o.rank = 1; }},
+      {"--rendezvous", [](auto& o) { o.ranks = 2; }},
+      {"--rendezvous",
+       [](auto& o) {
+         o.ranks = 2;
+         o.rendezvous = "north";
+       }},
+      {"--group-timeout", [](auto& o) { o.group_timeout = absl::Seconds(0); }},
+      {"--liveness-timeout",
+       [](auto& o) { o.liveness_timeout = absl::Seconds(1); }},
+      {"--inter-token-deadline",
+       [](auto& o) { o.inter_token_deadline = absl::ZeroDuration(); }},
+      {"--round-tokens", [](auto& o) { o.round_tokens = 100; }},
+      {"--replica-memory", [](auto& o) { o.replica_memory = -1; }},
+      {"--gather-memory", [](auto& o) { o.gather_memory = 0; }},
       {"--drain-timeout", [](auto& o) { o.drain_timeout = absl::Seconds(-1); }},
   };
   for (const auto& [flag, spoil] : cases) {

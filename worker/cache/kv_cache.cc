@@ -116,6 +116,10 @@ KvCache::PoolUse KvCache::global_use() const {
   return use;
 }
 
+KvCache::PoolUse KvCache::global_use(int rank) const {
+  return {.total = global_[rank].num_pages(), .used = global_[rank].num_used()};
+}
+
 KvCache::PoolUse KvCache::window_use() const {
   return {.total = window_.num_pages(), .used = window_.num_used()};
 }

@@ -112,6 +112,7 @@ class KvCache {
   bool CanEverFit(int num_tokens) const;
 
   PoolUse global_use() const;  // Summed over ranks.
+  PoolUse global_use(int rank) const;
   PoolUse window_use() const;
   // Global pages that consecutive logical pages can still get: N times what the
   // scarcest rank has.

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/parallel/context_split.h"
 
 namespace lapidary {
 namespace {
@@ -28,19 +29,20 @@ absl::Status DeadlineError(const ActiveRequest& request) {
 
 }  // namespace
 
-Engine::Engine(const Options& options, Forward forward, Clock& clock,
-               WorkerMetrics& metrics, StateBoard& board,
-               std::function<void()> on_stopped)
+Engine::Engine(const Options& options, RunStep run_step, Clock& clock,
+               const Outlets& outlets, std::function<void()> on_stopped)
     : options_(options),
-      forward_(std::move(forward)),
+      run_step_(std::move(run_step)),
       clock_(clock),
-      metrics_(metrics),
-      board_(board),
+      metrics_(outlets.metrics),
+      group_metrics_(outlets.group_metrics),
+      board_(outlets.board),
       on_stopped_(std::move(on_stopped)),
       inbox_(options.scheduler.max_waiting),
       cache_(options.cache),
       scheduler_(options.scheduler, cache_),
-      sampler_(options.vocab_size) {
+      sampler_(options.vocab_size),
+      split_log_(options.cache.num_ranks) {
   PublishState();
   thread_ = std::thread([this] { Loop(); });
   pthread_setname_np(thread_.native_handle(), "engine");
@@ -107,7 +109,7 @@ void Engine::Loop() {
   EndAll(failure_.ok() ? StoppingError()
                        : absl::UnavailableError(absl::StrCat(
                              "the worker failed: ", failure_.message())));
-  stopped_ = true;
+  stopped_ = failure_.ok();  // Else whoever owns the engine says why.
   ShowChanges();
   on_stopped_();
 }
@@ -163,8 +165,9 @@ absl::Status Engine::Step() {
 
   ShowChanges();  // A step can take long.
   const StepSize size = SizeOf(plan);
-  ASSIGN_OR_RETURN(const Tensor logits, forward_(plan));
-  SampleRows(plan, logits);
+  ASSIGN_OR_RETURN(const StepResult result, run_step_(plan));
+  LogSplit(plan, result.reports);
+  SampleRows(plan, result.logits);
   const absl::Time end = clock_.Now();
   DeliverTokens(end);
   events_.clear();
@@ -262,6 +265,46 @@ void Engine::CountStep(const StepPlan& plan, const StepSize& size,
   seconds.Observe(absl::ToDoubleSeconds(duration));
 }
 
+void Engine::LogSplit(const StepPlan& plan,
+                      std::span<const StepReport> reports) {
+  group_metrics_.CountStep(plan, reports[0]);
+  for (const SequenceStep& part : plan.sequences) {
+    const int prompt_tokens = requests_.at(part.sequence)->num_prompt_tokens();
+    if (part.start >= prompt_tokens) continue;
+    split_log_.AddStep(plan, part, prompt_tokens, reports);
+  }
+  const int64_t over = scheduler_.counts().over_deadline - over_deadline_;
+  if (over > 0) {
+    over_deadline_ += over;
+    group_metrics_.CountStepsOverDeadline(over);
+    split_log_.AddOverLimit();
+  }
+  if (plan.layout == Layout::kTokenSplit) LogRound(plan, reports);
+}
+
+void Engine::LogRound(const StepPlan& plan,
+                      std::span<const StepReport> reports) {
+  const SequenceStep& part = plan.sequences.front();
+  const std::optional<CostModel>& costs = options_.scheduler.cost_model;
+  group_metrics_.SetBalance(
+      costs.has_value()
+          ? Balance(part.start, plan.range_ends, costs->token_cost())
+          : 1,
+      MeasuredBalance(reports));
+  if (plan.replica_tokens == kNoReplica) return;
+  replica_sequence_ = part.sequence;
+  replica_tokens_ = part.start + part.num_tokens;
+}
+
+// A prompt has the replica from its first round until it is prefilled.
+int Engine::UsedReplicaPages() const {
+  const auto it = requests_.find(replica_sequence_);
+  if (it == requests_.end()) return 0;
+  const int prefilled = scheduler_.progress(replica_sequence_).prefilled_tokens;
+  if (prefilled >= it->second->num_prompt_tokens()) return 0;
+  return NumPages(std::min(prefilled, replica_tokens_));
+}
+
 void Engine::ShowChanges() {
   PublishState();
   for (const std::shared_ptr<Outbox>& outbox : changed_) outbox->Notify();
@@ -269,13 +312,22 @@ void Engine::ShowChanges() {
 }
 
 void Engine::PublishState() {
-  const EngineState state{
+  EngineState state{
       .stopped = stopped_,
       .load = scheduler_.load(),
       .global_pages = cache_.global_use(),
       .window_pages = cache_.window_use(),
       .prefill_tokens_per_second = rates_.prefill_tokens_per_second(),
-      .decode_tokens_per_second = rates_.decode_tokens_per_second()};
+      .decode_tokens_per_second = rates_.decode_tokens_per_second(),
+      .replica_pages = UsedReplicaPages(),
+      .last_split = split_log_.last()};
+  for (int rank = 0; rank < options_.cache.num_ranks; ++rank) {
+    state.rank_global_pages.push_back(cache_.global_use(rank));
+  }
+  if (options_.scheduler.replica_pages > 0) {
+    group_metrics_.SetReplicaPages(state.replica_pages,
+                                   options_.scheduler.replica_pages);
+  }
   metrics_.running_requests.Set(state.load.running);
   metrics_.waiting_requests.Set(state.load.waiting);
   metrics_.waiting_tokens.Set(static_cast<double>(state.load.waiting_tokens));
@@ -287,7 +339,7 @@ void Engine::PublishState() {
   metrics_.window_pages.used.Set(state.window_pages.used);
   metrics_.window_pages.free.Set(state.window_pages.total -
                                  state.window_pages.used);
-  board_.Publish(state);
+  board_.Publish(std::move(state));
 }
 
 void Engine::End(SequenceId id, absl::Status status, Finish reason) {
@@ -295,6 +347,7 @@ void Engine::End(SequenceId id, absl::Status status, Finish reason) {
   if (it == requests_.end()) return;
   const std::unique_ptr<ActiveRequest> request = std::move(it->second);
   requests_.erase(it);
+  split_log_.Forget(id);
   request->Finish(std::move(status), reason, clock_.Now(), metrics_);
   changed_.push_back(request->outbox());
 }

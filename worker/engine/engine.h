@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,7 +32,10 @@
 #include "kernels/tensor.h"
 #include "worker/cache/kv_cache.h"
 #include "worker/engine/active_request.h"
+#include "worker/engine/group.h"
+#include "worker/engine/group_metrics.h"
 #include "worker/engine/outbox.h"
+#include "worker/engine/split_log.h"
 #include "worker/engine/state_board.h"
 #include "worker/engine/step_rates.h"
 #include "worker/metrics.h"
@@ -50,17 +54,24 @@ class Engine {
     int vocab_size = 0;  // Must be set.
   };
 
-  // The model: logits [plan.logit_rows, vocab_size] fp32, valid and writable
-  // until the next call.  Called by the engine's thread alone.
-  using Forward = std::function<absl::StatusOr<Tensor>(const StepPlan& plan)>;
+  // Runs a step on all ranks of the group.  Called by the engine's thread
+  // alone.
+  using RunStep =
+      std::function<absl::StatusOr<StepResult>(const StepPlan& plan)>;
+
+  // Where the engine tells of itself.
+  struct Outlets {
+    WorkerMetrics& metrics;
+    GroupMetrics& group_metrics;
+    StateBoard& board;
+  };
 
   // Starts the thread.  `on_stopped` is its last call.  References must
   // outlive the engine.
   //
   // REQUIRES: options.scheduler.Validate() is OK.
-  Engine(const Options& options, Forward forward, Clock& clock,
-         WorkerMetrics& metrics, StateBoard& board,
-         std::function<void()> on_stopped);
+  Engine(const Options& options, RunStep run_step, Clock& clock,
+         const Outlets& outlets, std::function<void()> on_stopped);
   // Aborts and waits.
   ~Engine();
 
@@ -87,7 +98,7 @@ class Engine {
   void Abort();
 
   // Waits until it has stopped.  OK after Drain() or Abort(), else the error of
-  // the step that failed.  Call it once.
+  // the step that failed; the state board is not told of that.  Call it once.
   absl::Status Join();
 
  private:
@@ -107,6 +118,10 @@ class Engine {
   StepSize SizeOf(const StepPlan& plan) const;
   void CountStep(const StepPlan& plan, const StepSize& size,
                  absl::Duration duration);
+  // What a step was for the ranks.
+  void LogSplit(const StepPlan& plan, std::span<const StepReport> reports);
+  void LogRound(const StepPlan& plan, std::span<const StepReport> reports);
+  int UsedReplicaPages() const;
   // Tells the state board, the metrics and the readers what has changed.
   void ShowChanges();
   void PublishState();
@@ -117,9 +132,10 @@ class Engine {
   void EndAll(const absl::Status& status);
 
   const Options options_;
-  const Forward forward_;
+  const RunStep run_step_;
   Clock& clock_;
   WorkerMetrics& metrics_;
+  GroupMetrics& group_metrics_;
   StateBoard& board_;
   const std::function<void()> on_stopped_;
 
@@ -134,6 +150,11 @@ class Engine {
   Scheduler scheduler_;
   Sampler sampler_;
   StepRates rates_;
+  SplitLog split_log_;
+  int64_t over_deadline_ = 0;  // As counted so far.
+  // Who had the replica last, and the positions that it then held.
+  SequenceId replica_sequence_ = 0;
+  int replica_tokens_ = 0;
   absl::flat_hash_map<SequenceId, std::unique_ptr<ActiveRequest>> requests_;
   std::vector<Scheduler::Event> events_;
   std::vector<SequenceId> ended_;                 // Scratch.

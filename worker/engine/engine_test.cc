@@ -86,7 +86,7 @@ std::vector<TokenId> Count(TokenId first, int num_tokens) {
 
 class EngineTest : public ::testing::Test {
  protected:
-  EngineTest() : metrics_(registry_) {
+  EngineTest() : metrics_(registry_), group_metrics_(registry_) {
     options_.scheduler = {.max_step_tokens = kStepTokens,
                           .max_sequences = 8,
                           .max_waiting = 4,
@@ -103,9 +103,12 @@ class EngineTest : public ::testing::Test {
   // Starts the engine on first use.
   Engine& engine() {
     if (engine_ == nullptr) {
-      engine_ =
-          std::make_unique<Engine>(options_, model_.forward(), clock_, metrics_,
-                                   board_, [this] { ++num_stopped_; });
+      engine_ = std::make_unique<Engine>(
+          options_, model_.run_step(), clock_,
+          Engine::Outlets{.metrics = metrics_,
+                          .group_metrics = group_metrics_,
+                          .board = board_},
+          [this] { ++num_stopped_; });
     }
     return *engine_;
   }
@@ -141,6 +144,7 @@ class EngineTest : public ::testing::Test {
   FakeClock clock_;
   Metrics registry_;
   WorkerMetrics metrics_;
+  GroupMetrics group_metrics_;
   StateBoard board_;
   int num_stopped_ = 0;
   std::vector<std::unique_ptr<Reader>> readers_;

@@ -24,8 +24,13 @@ void StateBoard::Publish(EngineState state) {
   {
     MutexLock lock(mutex_);
     state.draining = state_.draining;
+    if (!state_.failure.empty()) {
+      state.stopped = true;
+      state.failure = state_.failure;
+      state.failure_cause = state_.failure_cause;
+    }
     if (Matters(state_, state)) listeners = listeners_;
-    state_ = state;
+    state_ = std::move(state);
   }
   for (const auto& [id, listener] : listeners) listener();
 }
@@ -35,6 +40,20 @@ void StateBoard::PublishDraining() {
   {
     MutexLock lock(mutex_);
     if (std::exchange(state_.draining, true)) return;
+    listeners = listeners_;
+  }
+  for (const auto& [id, listener] : listeners) listener();
+}
+
+void StateBoard::PublishFailure(const std::string& failure,
+                                const std::string& cause) {
+  Listeners listeners;
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(state_.stopped, true)) return;
+    state_.draining = true;
+    state_.failure = failure;
+    state_.failure_cause = cause;
     listeners = listeners_;
   }
   for (const auto& [id, listener] : listeners) listener();

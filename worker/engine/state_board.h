@@ -6,8 +6,11 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "common/group_status.h"
 #include "common/mutex.h"
 #include "worker/cache/kv_cache.h"
 #include "worker/schedule/scheduler.h"
@@ -23,6 +26,12 @@ struct EngineState {
   // Over recent steps; 0 until there was one.
   double prefill_tokens_per_second = 0;
   double decode_tokens_per_second = 0;
+  std::vector<KvCache::PoolUse> rank_global_pages = {};  // By rank.
+  int replica_pages = 0;                                 // Used on each rank.
+  PromptSplit last_split = {};
+  // Why a group that has stopped failed, and the cause in a word.
+  std::string failure = {};
+  std::string failure_cause = {};
 };
 
 // Thread-safe.
@@ -37,6 +46,9 @@ class StateBoard {
   // PublishDraining() left it.
   void Publish(EngineState state);
   void PublishDraining();
+  // The group ends because a rank failed: the last state.  Of several failures
+  // the first is kept.  Does nothing once the engine has stopped.
+  void PublishFailure(const std::string& failure, const std::string& cause);
 
   // `listener` is called by the thread that publishes; it should be short.  A
   // call that has begun may still run when RemoveListener() returns.

@@ -35,6 +35,22 @@ TEST_F(StateBoardTest, RemembersThatItDrains) {
   EXPECT_TRUE(board_.state().draining);
 }
 
+TEST_F(StateBoardTest, KeepsTheFirstFailure) {
+  board_.PublishFailure("rank 1: gone", "closed");
+  board_.PublishFailure("rank 0: gone", "silent");
+  board_.Publish({});
+  EXPECT_EQ(num_calls_, 1);
+  EXPECT_TRUE(board_.state().stopped);
+  EXPECT_EQ(board_.state().failure, "rank 1: gone");
+  EXPECT_EQ(board_.state().failure_cause, "closed");
+}
+
+TEST_F(StateBoardTest, AnOrderlyEndIsNoFailure) {
+  board_.Publish({.stopped = true});
+  board_.PublishFailure("rank 1: gone", "closed");
+  EXPECT_EQ(board_.state().failure, "");
+}
+
 TEST_F(StateBoardTest, ForgetsARemovedListener) {
   int calls = 0;
   const StateBoard::ListenerId id = board_.AddListener([&calls] { ++calls; });

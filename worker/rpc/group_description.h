@@ -5,8 +5,14 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace lapidary {
+
+struct RankDescription {
+  std::string host;
+  std::string device;
+};
 
 // Constant while the process lives.  proto/lapidary/v1/worker.proto says what
 // the fields mean.
@@ -18,11 +24,14 @@ struct GroupDescription {
   std::string tokenizer_digest;
   int vocab_size = 0;
   int max_context_tokens = 0;
-  int ranks = 1;
   std::string compute;
   std::string device;
   int64_t global_page_bytes = 0;
   int64_t window_page_bytes = 0;
+  // Each rank's; one of a group of one.
+  std::vector<RankDescription> ranks;
+  int64_t replica_bytes = 0;
+  int64_t gather_bytes = 0;
 };
 
 }  // namespace lapidary

@@ -5,6 +5,53 @@
 #include "grpcpp/support/status.h"
 
 namespace lapidary {
+namespace {
+
+void FillPages(const KvCache::PoolUse& use, int64_t page_bytes,
+               v1::PageFamilyStatus& pages) {
+  pages.set_total(static_cast<uint64_t>(use.total));
+  pages.set_used(static_cast<uint64_t>(use.used));
+  pages.set_bytes_per_page(static_cast<uint64_t>(page_bytes));
+}
+
+void AddRanks(const GroupDescription& group, const EngineState& state,
+              v1::GroupState& message) {
+  for (size_t rank = 0; rank < state.rank_global_pages.size(); ++rank) {
+    v1::RankStatus& status = *message.add_ranks();
+    status.set_rank(static_cast<uint32_t>(rank));
+    status.set_host(group.ranks[rank].host);
+    status.set_device(group.ranks[rank].device);
+    FillPages(state.rank_global_pages[rank], group.global_page_bytes,
+              *status.mutable_global_pages());
+    // All ranks have the same window pages, each its heads of them.
+    FillPages(state.window_pages, group.window_page_bytes,
+              *status.mutable_window_pages());
+    status.set_replica_bytes(static_cast<uint64_t>(group.replica_bytes));
+    status.set_used_replica_bytes(
+        static_cast<uint64_t>(state.replica_pages * group.global_page_bytes));
+    status.set_gather_bytes(static_cast<uint64_t>(group.gather_bytes));
+  }
+}
+
+void FillSplit(const PromptSplit& split, v1::PromptSplit& message) {
+  message.set_prompt_tokens(static_cast<uint32_t>(split.prompt_tokens));
+  message.set_computed_tokens(static_cast<uint32_t>(split.computed_tokens));
+  message.set_token_split_rounds(
+      static_cast<uint32_t>(split.token_split_rounds));
+  message.set_head_split_steps(static_cast<uint32_t>(split.head_split_steps));
+  message.set_token_split_tokens(
+      static_cast<uint32_t>(split.token_split_tokens));
+  message.mutable_range_tokens()->Add(split.range_tokens.begin(),
+                                      split.range_tokens.end());
+  message.mutable_received_bytes()->Add(split.received_bytes.begin(),
+                                        split.received_bytes.end());
+  message.set_seconds(split.seconds);
+  message.set_transfer_seconds(split.transfer_seconds);
+  message.set_measured_balance(split.measured_balance);
+  message.set_rounds_over_limit(static_cast<uint32_t>(split.rounds_over_limit));
+}
+
+}  // namespace
 
 WatchCall* WatchCall::Start(const GroupDescription& group, StateBoard& board,
                             Ticker& ticker) {
@@ -99,6 +146,12 @@ v1::GroupState WatchCall::ToMessage(const EngineState& state) {
   message.set_window_page_bytes(group_.window_page_bytes);
   message.set_prefill_tokens_per_second(state.prefill_tokens_per_second);
   message.set_decode_tokens_per_second(state.decode_tokens_per_second);
+  AddRanks(group_, state, message);
+  if (state.last_split.prompt_tokens > 0) {
+    FillSplit(state.last_split, *message.mutable_last_split());
+  }
+  message.set_failure(state.failure);
+  message.set_failure_cause(state.failure_cause);
   return message;
 }
 

@@ -36,7 +36,7 @@ grpc::ServerUnaryReactor* WorkerService::Describe(
   response->set_tokenizer_digest(group_.tokenizer_digest);
   response->set_vocab_size(group_.vocab_size);
   response->set_max_context_tokens(group_.max_context_tokens);
-  response->set_ranks(group_.ranks);
+  response->set_ranks(static_cast<uint32_t>(group_.ranks.size()));
   response->set_compute(group_.compute);
   response->set_device(group_.device);
   response->set_page_tokens(kPageTokens);

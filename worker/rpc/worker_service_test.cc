@@ -20,6 +20,7 @@
 #include "gtest/gtest.h"
 #include "proto/lapidary/v1/worker.grpc.pb.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/group_metrics.h"
 #include "worker/engine/state_board.h"
 #include "worker/engine/testing/scripted_model.h"
 #include "worker/metrics.h"
@@ -87,7 +88,7 @@ class Call {
 
 class WorkerServiceTest : public ::testing::Test {
  protected:
-  WorkerServiceTest() : metrics_(registry_) {
+  WorkerServiceTest() : metrics_(registry_), group_metrics_(registry_) {
     Engine::Options options;
     options.scheduler.max_sequences = 4;
     options.cache = {.num_ranks = 1,
@@ -95,8 +96,12 @@ class WorkerServiceTest : public ::testing::Test {
                      .window_pages = 32,
                      .window = 100};
     options.vocab_size = kVocabSize;
-    engine_ = std::make_unique<Engine>(options, model_.forward(), clock_,
-                                       metrics_, board_, [] {});
+    engine_ = std::make_unique<Engine>(
+        options, model_.run_step(), clock_,
+        Engine::Outlets{.metrics = metrics_,
+                        .group_metrics = group_metrics_,
+                        .board = board_},
+        [] {});
     server_options_.group = {.epoch = 42,
                              .model_name = "scripted",
                              .model_type = "gemma4_unified",
@@ -107,7 +112,8 @@ class WorkerServiceTest : public ::testing::Test {
                              .compute = "fp32",
                              .device = "script",
                              .global_page_bytes = 10,
-                             .window_page_bytes = 20};
+                             .window_page_bytes = 20,
+                             .ranks = {{.host = "north", .device = "script"}}};
     server_ = WorkerServer::Start(server_options_, *engine_, board_, metrics_)
                   .value();
     channel_ = grpc::CreateChannel(server_->address(),
@@ -154,6 +160,7 @@ class WorkerServiceTest : public ::testing::Test {
   SystemClock clock_;
   Metrics registry_;
   WorkerMetrics metrics_;
+  GroupMetrics group_metrics_;
   StateBoard board_;
   std::unique_ptr<Engine> engine_;
   WorkerServer::Options server_options_;

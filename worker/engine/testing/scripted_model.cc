@@ -4,7 +4,7 @@
 
 namespace lapidary {
 
-Engine::Forward ScriptedModel::forward() {
+Engine::RunStep ScriptedModel::run_step() {
   return [this](const StepPlan& plan) { return Run(plan); };
 }
 
@@ -45,7 +45,7 @@ int ScriptedModel::num_tokens() const {
   return num_tokens_;
 }
 
-absl::StatusOr<Tensor> ScriptedModel::Run(const StepPlan& plan) {
+absl::StatusOr<StepResult> ScriptedModel::Run(const StepPlan& plan) {
   {
     MutexLock lock(mutex_);
     waiting_ = true;
@@ -63,7 +63,10 @@ absl::StatusOr<Tensor> ScriptedModel::Run(const StepPlan& plan) {
     const TokenId last = plan.tokens[plan.logit_rows[row]];
     logits_[size_t{1} * row * vocab_size_ + (last + 1) % vocab_size_] = 10.0f;
   }
-  return Tensor{logits_.data(), DType::kF32, rows, vocab_size_, vocab_size_};
+  reports_ = {{.step = plan.step}};
+  return StepResult{
+      .logits = {logits_.data(), DType::kF32, rows, vocab_size_, vocab_size_},
+      .reports = reports_};
 }
 
 }  // namespace lapidary

@@ -1,7 +1,7 @@
 // A model whose answers tests know: after token t comes t + 1.
 //
 //   ScriptedModel model(/*vocab_size=*/100);
-//   Engine engine(options, model.forward(), …);
+//   Engine engine(options, model.run_step(), …);
 
 #ifndef WORKER_ENGINE_TESTING_SCRIPTED_MODEL_H_
 #define WORKER_ENGINE_TESTING_SCRIPTED_MODEL_H_
@@ -24,7 +24,7 @@ class ScriptedModel {
   explicit ScriptedModel(int vocab_size) : vocab_size_(vocab_size) {}
 
   // A reference to this model, which must outlive it.
-  Engine::Forward forward();
+  Engine::RunStep run_step();
 
   // From now on a step waits for its turn until Allow(), or Open() for good.
   void Hold();
@@ -41,10 +41,12 @@ class ScriptedModel {
   int num_tokens() const;  // Of all steps.
 
  private:
-  absl::StatusOr<Tensor> Run(const StepPlan& plan);
+  absl::StatusOr<StepResult> Run(const StepPlan& plan);
 
   const int vocab_size_;
-  std::vector<float> logits_;  // The engine thread's own.
+  // The engine thread's own.
+  std::vector<float> logits_;
+  std::vector<StepReport> reports_;
 
   mutable Mutex mutex_;
   CondVar changed_;
