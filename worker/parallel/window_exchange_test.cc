@@ -21,6 +21,7 @@ namespace lapidary {
 namespace {
 
 constexpr int kHeadDim = 16;
+constexpr int kMaxTokens = 1100;
 
 struct Heads {
   std::string name;
@@ -47,7 +48,7 @@ class WindowExchangeTest : public ::testing::TestWithParam<Heads> {
 
   // One layer in one round.  Each rank starts with the window before the round
   // in the pages of its heads and with the keys of its range.
-  void Run(int window, int start, const std::vector<int>& range_ends) const {
+  void Run(int window, int start, const std::vector<int>& range_ends) {
     SCOPED_TRACE(absl::StrCat("window ", window, ", round from ", start));
     const RoundSplit split(start, range_ends, window);
     RunThreads(num_ranks(), [&](Collective& collective) {
@@ -55,8 +56,7 @@ class WindowExchangeTest : public ::testing::TestWithParam<Heads> {
     });
   }
 
-  void RunRank(int window, const RoundSplit& split,
-               Collective& collective) const {
+  void RunRank(int window, const RoundSplit& split, Collective& collective) {
     const int kv_heads = GetParam().kv_heads;
     const int end = split.round().end;
     const int earliest = std::max(0, split.round().begin - (window - 1));
@@ -64,15 +64,14 @@ class WindowExchangeTest : public ::testing::TestWithParam<Heads> {
         ShareOfKvHeads(kv_heads, collective.rank(), num_ranks());
     const auto backend = NewCpuBackend({.threads = 1}).value();
     PagedStore store(LayerOf(share.count), DType::kF32, *backend);
-    History history = RandomHistory(LayerOf(kv_heads), DType::kF32, end, 3);
     const std::vector<PageId> pages = store.NewPages(end, 0);
 
     AttentionSequence sequence = {
         .num_tokens = end, .pages = pages.data(), .num_pages = NumPages(end)};
     AttentionSequence earlier = sequence;
     earlier.num_tokens = split.round().begin;
-    backend->WriteKv({.keys = Columns(history.keys, share),
-                      .values = Columns(history.values, share),
+    backend->WriteKv({.keys = Columns(history_.keys, share),
+                      .values = Columns(history_.values, share),
                       .planes = store.planes(),
                       .sequences = {&earlier, 1},
                       .first_positions = {&earliest, 1}});
@@ -84,8 +83,8 @@ class WindowExchangeTest : public ::testing::TestWithParam<Heads> {
     keys.FillNan();
     values.FillNan();
     for (int p = range.begin; p < range.end; ++p) {
-      keys.CopyRow(p - halo.begin, history.keys, p);
-      values.CopyRow(p - halo.begin, history.values, p);
+      keys.CopyRow(p - halo.begin, history_.keys, p);
+      values.CopyRow(p - halo.begin, history_.values, p);
     }
 
     const auto exchange =
@@ -101,11 +100,11 @@ class WindowExchangeTest : public ::testing::TestWithParam<Heads> {
                                          .pages = sequence}));
     ASSERT_OK((*exchange)->FinishHalo());
     for (int p = halo.begin; p < range.end; ++p) {
-      ASSERT_TRUE(keys.SameRow(p - halo.begin, history.keys, p)) << p;
-      ASSERT_TRUE(values.SameRow(p - halo.begin, history.values, p)) << p;
+      ASSERT_TRUE(keys.SameRow(p - halo.begin, history_.keys, p)) << p;
+      ASSERT_TRUE(values.SameRow(p - halo.begin, history_.values, p)) << p;
     }
     ASSERT_OK((*exchange)->FinishTail());
-    ExpectPagesHoldTheWindow(window, end, share, history, store, pages,
+    ExpectPagesHoldTheWindow(window, end, share, history_, store, pages,
                              *backend);
   }
 
@@ -142,6 +141,10 @@ class WindowExchangeTest : public ::testing::TestWithParam<Heads> {
     for (const int size : sizes) ends.push_back(start += size);
     return ends;
   }
+
+  // Of the whole layer; all ranks read it.
+  History history_ =
+      RandomHistory(LayerOf(GetParam().kv_heads), DType::kF32, kMaxTokens, 3);
 };
 
 INSTANTIATE_TEST_SUITE_P(Groups, WindowExchangeTest,
@@ -168,7 +171,7 @@ TEST_P(WindowExchangeTest, ReachesOverRangesShorterThanTheWindow) {
 }
 
 TEST_P(WindowExchangeTest, PassesEmptyRangesBy) {
-  for (const int window : kWindows) {
+  for (const int window : {2, 64, 150}) {
     for (const int start : {0, 128}) {
       Run(window, start, Ends(start, {0, 128, 0}));
       Run(window, start, Ends(start, {128, 0, 64}));
