@@ -83,9 +83,10 @@ v1::GetStatusResponse RouterWithTwoRanks() {
 
 TEST(StatusTextTest, ShowsWhatEachRankHolds) {
   const std::string text = StatusText("localhost:1", RouterWithTwoRanks());
-  EXPECT_THAT(text, HasSubstr("  rank 1     south  1 CPU thread, avx2  512 "
-                              "global, 16 window pages, 2.00 MiB held, 1.00 MiB "
-                              "of 4.00 MiB replica\n"));
+  EXPECT_THAT(text,
+              HasSubstr("  rank 1     south  1 CPU thread, avx2  512 "
+                        "global, 16 window pages, 2.00 MiB held, 1.00 MiB "
+                        "of 4.00 MiB replica\n"));
 }
 
 TEST(StatusTextTest, ShowsHowTheLastLongPromptWasSplit) {
