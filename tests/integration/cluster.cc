@@ -85,7 +85,8 @@ Server Cluster::Listen(std::unique_ptr<Process> process,
   Server server;
   server.process = std::move(process);
   const absl::Time deadline = absl::Now() + kStartTimeout;
-  while (server.rpc.empty() || server.metrics.empty()) {
+  // Followers have no rpc port; the file appears whole.
+  while (server.metrics.empty()) {
     CHECK(!server.process->Wait(absl::Milliseconds(10)).has_value())
         << "ended before it listened: " << server.process->Output();
     CHECK(absl::Now() < deadline)
@@ -99,7 +100,36 @@ Server Cluster::Listen(std::unique_ptr<Process> process,
   return server;
 }
 
+std::unique_ptr<Process> Cluster::RunRank(int rank, int num_ranks,
+                                          const std::string& rendezvous,
+                                          const Flags& flags) {
+  Flags all = {
+      "--rank",       absl::StrCat(rank), "--ranks",   absl::StrCat(num_ranks),
+      "--rendezvous", rendezvous,         "--threads", "1"};
+  all.insert(all.end(), flags.begin(), flags.end());
+  return RunWorker(all);
+}
+
+void Cluster::StartGroup(int num_ranks, const Flags& flags) {
+  followers_.clear();
+  worker_.process.reset();
+  rendezvous_ = FreeAddress();
+  std::vector<std::unique_ptr<Process>> processes;
+  std::vector<std::string> ports;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    ports.push_back(NewPath("rank.ports"));
+    Flags with_ports = flags;
+    with_ports.insert(with_ports.end(), {"--port-file", ports.back()});
+    processes.push_back(RunRank(rank, num_ranks, rendezvous_, with_ports));
+  }
+  worker_ = Listen(std::move(processes[0]), ports[0]);
+  for (int rank = 1; rank < num_ranks; ++rank) {
+    followers_.push_back(Listen(std::move(processes[rank]), ports[rank]));
+  }
+}
+
 void Cluster::StartWorker(const Flags& flags) {
+  followers_.clear();
   worker_.process.reset();
   const std::string ports = NewPath("worker.ports");
   Flags with_ports = flags;
@@ -150,6 +180,20 @@ bool Cluster::WaitUntilIdle(absl::Duration timeout) {
            status.groups(0).waiting_requests() == 0 &&
            status.groups(0).queued_tokens() == 0;
   });
+}
+
+std::string FreeAddress() {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  PCHECK(listener >= 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  PCHECK(bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  PCHECK(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) ==
+         0);
+  close(listener);
+  return absl::StrCat("127.0.0.1:", ntohs(address.sin_port));
 }
 
 std::string NewPath(absl::string_view name) {

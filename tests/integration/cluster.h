@@ -1,5 +1,5 @@
-// A router and a worker as real processes on loopback, with the recall
-// checkpoint, for tests.
+// A router and a group of workers as real processes on loopback, with the
+// recall checkpoint, for tests.
 
 #ifndef TESTS_INTEGRATION_CLUSTER_H_
 #define TESTS_INTEGRATION_CLUSTER_H_
@@ -37,6 +37,14 @@ class Cluster {
   void StartWorker(const Flags& flags = {});
   void StartRouter(const Flags& flags = {});
 
+  // Starts a group of `num_ranks`, one thread each, in place of what is there,
+  // and waits until it serves.  `flags` are for all ranks.
+  void StartGroup(int num_ranks, const Flags& flags = {});
+  // Rank 0 is worker().
+  Server& rank(int rank) { return rank == 0 ? worker_ : followers_[rank - 1]; }
+  // Where the ranks of the group have met.
+  const std::string& rendezvous() const { return rendezvous_; }
+
   // Waits until the router has a group that is ready.
   void WaitForGroup();
 
@@ -45,6 +53,9 @@ class Cluster {
 
   // Run a program of ours that is expected to end by itself.
   std::unique_ptr<Process> RunWorker(const Flags& flags);
+  std::unique_ptr<Process> RunRank(int rank, int num_ranks,
+                                   const std::string& rendezvous,
+                                   const Flags& flags = {});
   std::unique_ptr<Process> RunRouter(const Flags& flags);
   std::unique_ptr<Process> RunClient(const Flags& flags,
                                      const std::string& input = "/dev/null");
@@ -65,10 +76,15 @@ class Cluster {
   Server Listen(std::unique_ptr<Process> process, const std::string& ports);
 
   Server worker_;
+  std::vector<Server> followers_;
+  std::string rendezvous_;
   Server router_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
+
+// HOST:PORT of this machine where nobody listens now.
+std::string FreeAddress();
 
 // A path in the test's temporary directory that no other call returns.
 std::string NewPath(absl::string_view name);

@@ -30,6 +30,8 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
+  pid_t pid() const { return pid_; }
+
   // Has no effect once it has ended.
   void Signal(int signal);
 
