@@ -140,9 +140,8 @@ TEST_F(RendezvousTest, TakesARankThatComesAgain) {
                             kMaxFrameBytes);
       ASSERT_OK(first.Send(FrameType::kHello, EncodeHello(HelloOf(1, 3))));
     }
-    std::thread again([this] {
-      EXPECT_OK(JoinMeeting(HelloOf(1, 3), address_, Later()));
-    });
+    std::thread again(
+        [this] { EXPECT_OK(JoinMeeting(HelloOf(1, 3), address_, Later())); });
     EXPECT_OK(JoinMeeting(HelloOf(2, 3), address_, Later()));
     again.join();
   });
