@@ -200,6 +200,19 @@ TEST_F(GroupFailureTest, AFollowerStuckInAStepEndsTheGroup) {
   ExpectItEnds(1, 1);
 }
 
+TEST_F(GroupFailureTest, AFollowerThatIsToldToStopTwiceEndsTheGroup) {
+  Process& follower = *cluster_.rank(1).process;
+  follower.Signal(SIGTERM);
+  // Signals that wait together are one: the first has to be seen.
+  ASSERT_TRUE(Eventually(kPatience, [&] {
+    return follower.Output().find("stopping once") != std::string::npos;
+  }));
+  ExpectTheAnswer(cluster_, 1024);
+  follower.Signal(SIGTERM);
+  ExpectItEnds(0, 1);
+  ExpectItEnds(1, 1);
+}
+
 TEST_F(GroupFailureTest, ARankThatSendsGarbageEndsTheGroup) {
   HarmARunningRequest([this] {
     SendAs(cluster_.rank(1).process->pid(), cluster_.rendezvous(),

@@ -161,14 +161,18 @@ absl::StatusOr<StepResult> GroupLeader::Run(const StepPlan& plan) {
 }
 
 absl::StatusOr<StepResult> GroupLeader::RunStep(const StepPlan& plan) {
-  StepWatch watch(plan, parts_);
+  const absl::Time start = parts_.clock.Now();
+  paced_ = plan;
+  paced_.planned_time *= pace_.slowdown();
+  StepWatch watch(paced_, parts_);
   if (parts_.collective.size() > 1) {
     RETURN_IF_ERROR(
-        SendFrame(parts_.collective, FrameKind::kStep, EncodeStepPlan(plan)));
+        SendFrame(parts_.collective, FrameKind::kStep, EncodeStepPlan(paced_)));
   }
   watch.Begin();
   ASSIGN_OR_RETURN(const Tensor logits, parts_.forward(plan));
   RETURN_IF_ERROR(CollectReports(watch.Report()));
+  pace_.Add(plan.planned_time, parts_.clock.Now() - start);
   return StepResult{.logits = logits, .reports = reports_};
 }
 

@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "kernels/tensor.h"
+#include "worker/engine/step_pace.h"
 #include "worker/engine/step_report.h"
 #include "worker/parallel/collective.h"
 #include "worker/parallel/step_progress.h"
@@ -65,7 +66,8 @@ class GroupLeader {
  public:
   explicit GroupLeader(RankParts parts);
 
-  // Runs `plan` on all ranks.
+  // Runs `plan` on all ranks.  Its time limit follows from plan.planned_time,
+  // and from how much longer the last steps took than was planned.
   //
   // Errors: the model's, the collective's; INVALID_ARGUMENT if a rank's report
   // is garbage, naming the rank.  The group cannot go on then.
@@ -79,6 +81,8 @@ class GroupLeader {
   absl::Status CollectReports(const StepReport& ours);
 
   const RankParts parts_;
+  StepPace pace_;
+  StepPlan paced_;  // What the followers are sent.
   absl::Status failure_;
   std::vector<StepReport> reports_;
   std::vector<StepReportBytes> report_bytes_;
