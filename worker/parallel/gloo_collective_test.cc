@@ -107,15 +107,6 @@ TEST(GlooCollectiveTest, RefusesAnAddressOfAnotherMachine) {
                                              HasSubstr("192.0.2.1")));
 }
 
-TEST(GlooCollectiveTest, RefusesWhatIsNoAddress) {
-  Blackboard blackboard(1);
-  GlooOptions options = OptionsOf(0, 2, blackboard);
-  options.host = "localhost";
-  EXPECT_THAT(ConnectGloo(options),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("needs a numeric address")));
-}
-
 TEST(GlooCollectiveTest, GivesUpOnARankThatWentMeanwhile) {
   Blackboard blackboard(2);
   std::thread goes([&] {
