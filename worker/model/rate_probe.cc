@@ -76,7 +76,7 @@ absl::StatusOr<Tensor> RateProbe::NewTensor(int rows, int cols) {
     backend_.CopyToDevice(values.data(), size * SizeOf(compute_), memory);
   } else {
     std::vector<Bf16> values(size);
-    for (int64_t i = 0; i < size; ++i) values[i] = Bf16(value(i));
+    for (int64_t i = 0; i < size; ++i) values[i] = ToBf16(value(i));
     backend_.CopyToDevice(values.data(), size * SizeOf(compute_), memory);
   }
   return Tensor{memory, compute_, rows, cols, cols};

@@ -51,7 +51,7 @@ class RateProbeTest : public ::testing::Test {
   }
 
   std::vector<Bf16> storage_ =
-      std::vector<Bf16>(kIntermediate * kHidden, Bf16(0.5f));
+      std::vector<Bf16>(kIntermediate * kHidden, ToBf16(0.5f));
   GemmaConfig config_;
   GemmaWeights weights_;
   std::unique_ptr<Backend> backend_;

@@ -17,6 +17,10 @@
 // budget is kept for prefills where there are as many streams as it has tokens;
 // streams take turns then.
 //
+// In a group of several ranks, a step may be a round instead: a part of one
+// long prompt, split over the ranks by tokens (prefill_planner.h).  Rounds take
+// their turn among prefills; every stream has a token between two of them.
+//
 // Sequences are ranked by priority, then by arrival.  They are admitted in that
 // order, and none passes one that does not fit yet.  One is admitted when there
 // are pages for all that it has to compute and for a page of output of every
@@ -158,9 +162,8 @@ class Scheduler {
   // Zeros, and not queued, for an id that is not known.
   Progress progress(SequenceId id) const;
   Load load() const;
-  const Counts& counts() const {
-    return planner_.counts();
-  }  // Since the start.
+  // Since the start.
+  const Counts& counts() const { return planner_.counts(); }
 
  private:
   struct Sequence;
