@@ -1,8 +1,8 @@
 #!/bin/bash
 #
 # From nothing to an answer out of a long document: installs, builds, starts a
-# worker and a router, asks for a fact that is hidden in the document, checks
-# the answer, and stops everything.
+# group of workers and a router, asks for a fact that is hidden in the document,
+# checks the answer, and stops everything.
 
 set -euo pipefail
 
@@ -26,8 +26,10 @@ demo.sh: serves a model on this machine and asks it about a long document.
                     as "The contents of the NOTICE file are for informational"
   --model DIR       serve this Hugging Face directory instead; its answer is
                     shown and not checked
-  --kv-memory SIZE  key/value memory of the worker, such as 4GiB
-  --keep            leave worker and router running, say how to use them
+  --ranks N         split the work over N worker processes: 1, 2 or 4 (1); the
+                    cores are divided among them
+  --kv-memory SIZE  key/value memory of each worker, such as 4GiB
+  --keep            leave workers and router running, say how to use them
 
 The document is made of the licence texts in /usr/share/common-licenses.
 END
@@ -38,6 +40,7 @@ depth=50
 question=
 model=
 kv_memory=
+ranks=1
 keep=no
 run=     # The folder of this run: document, answer, logs.
 pids=()  # Of the servers.
@@ -59,7 +62,7 @@ parse_arguments() {
         ;;
     esac
     case $1 in
-      --context | --depth | --question | --model | --kv-memory) ;;
+      --context | --depth | --question | --model | --kv-memory | --ranks) ;;
       *) fail "unknown option $1; see --help" ;;
     esac
     (($# > 1)) || fail "needs a value after $1; see --help"
@@ -69,6 +72,7 @@ parse_arguments() {
       --question) question=$2 ;;
       --model) model=$2 ;;
       --kv-memory) kv_memory=$2 ;;
+      --ranks) ranks=$2 ;;
     esac
     shift 2
   done
@@ -76,6 +80,7 @@ parse_arguments() {
     fail "--context needs a number from 4096 to 262144, found $context"
   [[ $depth =~ ^(0|[1-9][0-9]?|100)$ ]] ||
     fail "--depth needs a number from 0 to 100, found $depth"
+  [[ $ranks =~ ^[124]$ ]] || fail "--ranks needs 1, 2 or 4, found $ranks"
   [[ -z $model || (-f $model/config.json && -f $model/tokenizer.json) ]] ||
     fail "--model needs a directory with config.json and tokenizer.json, found not both in $model"
 }
@@ -121,18 +126,17 @@ make_document() {
     fail "$(tail -n 1 "$run/make_document.log")$hint"
 }
 
-# start NAME PROGRAM ARGUMENTS...: starts a server and waits for its port file.
-# In a session of its own, so that Ctrl-C reaches this script first.
+# start NAME COMMAND...: starts a server and waits for its port file.  In a
+# session of its own, so that Ctrl-C reaches this script first.
 start() {
   local name=$1
   shift
-  setsid "$@" --port-file "$run/$name.ports" --listen 127.0.0.1:0 \
-    --metrics-listen 127.0.0.1:0 >"$run/$name.log" 2>&1 </dev/null &
+  setsid "$@" >"$run/$name.log" 2>&1 </dev/null &
   pids+=($!)
   until [[ -s $run/$name.ports ]]; do
     kill -0 "${pids[-1]}" 2>/dev/null ||
-      fail "the $name did not start: $(tail -n 1 "$run/$name.log")
-Its whole log is in $run/$name.log"
+      fail "the $name did not start: $(tail -q -n 1 "$run/$name"*.log | grep -m 1 _main: || tail -n 1 "$run/$name.log")
+Its whole log is in $run"
     sleep 0.05
   done
 }
@@ -145,11 +149,15 @@ lapidary() {
 }
 
 start_servers() {
-  say "Starting a worker and a router ..."
-  start worker "$root/bazel-bin/worker/worker_main" --model "$model" \
-    --kv-memory "$kv_memory" --image-dir "$state/images"
+  local threads=$(($(nproc) / ranks))
+  say "Starting a router and a group of $ranks $( ((ranks == 1)) && echo worker || echo workers) ..."
+  start worker "$root/deploy/local/run_group.sh" "$ranks" "$run" \
+    "$root/bazel-bin/worker/worker_main" --model "$model" \
+    --kv-memory "$kv_memory" --image-dir "$state/images" \
+    --threads $((threads > 0 ? threads : 1))
   start router "$root/bazel-bin/router/router_main" --model "$model" \
-    --groups "$(port worker rpc)"
+    --groups "$(port worker rpc)" --port-file "$run/router.ports" \
+    --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0
   local tries
   for ((tries = 0; tries < 600; ++tries)); do
     if lapidary status --json 2>/dev/null | grep -q '"state":"ready"'; then
@@ -168,10 +176,18 @@ ask() {
   tokens=$(lapidary count --file "$run/document.txt" --prompt "$question") ||
     fail "the router could not count the tokens; its log is in $run/router.log"
   say "Asking, after $tokens tokens of prompt: $question"
-  lapidary generate --file "$run/document.txt" --prompt "$question" \
-    --max-tokens 64 --temperature 0 --stream --timings \
-    --output "$run/answer.txt" ||
-    fail "no answer; the logs are in $run"
+  local attempt result
+  for ((attempt = 1; ; ++attempt)); do
+    result=0
+    lapidary generate --file "$run/document.txt" --prompt "$question" \
+      --max-tokens 64 --temperature 0 --stream --timings \
+      --output "$run/answer.txt" || result=$?
+    ((result != 0)) || return 0
+    # 3: nobody is there now.  The group may have ended, and come back.
+    ((result == 3 && attempt < 3)) || fail "no answer; the logs are in $run"
+    say "Asking again ..."
+    sleep 5
+  done
 }
 
 check_answer() {
@@ -192,7 +208,8 @@ Document, answer and logs are in $run"
 show_commands() {
   local client=bazel-bin/client/lapidary
   cat <<END
-Worker and router go on running. In $root:
+Workers and router go on running, and a worker that ends is started again. In
+$root:
   export LAPIDARY_ROUTER=$(port router rpc)
   $client status
   $client chat
@@ -204,19 +221,19 @@ END
 Their logs are in $run"
 }
 
-# Stops what was started; a worker that drains gets ten seconds.
+# Stops what was started: a group that drains takes 15 seconds at most.
 stop() {
   local -a running=("${pids[@]}")
   local tries pid
   pids=()
   ((${#running[@]} > 0)) || return 0
   kill -TERM "${running[@]}" 2>/dev/null || true
-  for ((tries = 0; tries < 200; ++tries)); do
+  for ((tries = 0; tries < 360; ++tries)); do
     kill -0 "${running[@]}" 2>/dev/null || break
     sleep 0.05
   done
   for pid in "${running[@]}"; do
-    kill -KILL "$pid" 2>/dev/null || true
+    kill -KILL -- "-$pid" 2>/dev/null || true # With all that it started.
     wait "$pid" 2>/dev/null || true
   done
 }
@@ -247,8 +264,9 @@ main() {
     question="What is the access code of the north gate?"
     [[ $recall == no ]] || question=${fact%% "$code"*}
   fi
-  # What the 12B stores for such a context, and its windows; plenty for recall.
-  kv_memory=${kv_memory:-$((1024 + context / 64))MiB}
+  # What the 12B stores for such a context, and its windows, divided among the
+  # ranks; plenty for recall.
+  kv_memory=${kv_memory:-$(((1024 + context / 64) / ranks))MiB}
 
   install_packages "$root/deploy/local/packages.txt" "$state/packages.log"
   build
@@ -257,6 +275,10 @@ main() {
   make_document
   start_servers
   ask
+  if ((ranks > 1)); then
+    say "How the work was split (lapidary status):"
+    lapidary status
+  fi
   say "Metrics: worker http://$(port worker metrics)/metrics"
   say "         router http://$(port router metrics)/metrics"
   check_answer
@@ -267,7 +289,7 @@ main() {
   fi
   stop
   rm -rf "$run"
-  say "Stopped worker and router."
+  say "Stopped workers and router."
 }
 
 main "$@"
