@@ -23,23 +23,26 @@ std::string PagesText(const v1::PageFamilyStatus& pages) {
                          FormatByteSize(pages.bytes_per_page()));
 }
 
-int64_t BytesUsed(const v1::PageFamilyStatus& pages) {
-  return static_cast<int64_t>(pages.used() * pages.bytes_per_page());
+std::string BytesOf(uint64_t used, uint64_t total) {
+  return absl::StrCat(FormatByteSize(static_cast<int64_t>(used)), " of ",
+                      FormatByteSize(static_cast<int64_t>(total)));
 }
 
+// What a rank holds: pages of both families, and bytes.
 void AppendRank(const v1::RankStatus& rank, std::string& text) {
+  const v1::PageFamilyStatus& global = rank.global_pages();
+  const v1::PageFamilyStatus& window = rank.window_pages();
   absl::StrAppendFormat(
-      &text, "  rank %-5d %s  %s  %s global, %s window pages, %s held",
-      rank.rank(), rank.host(), rank.device(),
-      WithThousands(rank.global_pages().used()),
-      WithThousands(rank.window_pages().used()),
-      FormatByteSize(BytesUsed(rank.global_pages()) +
-                     BytesUsed(rank.window_pages())));
+      &text, "  rank %-5d %s  %s  %s global + %s window pages, %s", rank.rank(),
+      rank.host(), rank.device(), WithThousands(global.used()),
+      WithThousands(window.used()),
+      BytesOf(global.used() * global.bytes_per_page() +
+                  window.used() * window.bytes_per_page(),
+              global.total() * global.bytes_per_page() +
+                  window.total() * window.bytes_per_page()));
   if (rank.replica_bytes() > 0) {
-    absl::StrAppend(
-        &text, ", ",
-        FormatByteSize(static_cast<int64_t>(rank.used_replica_bytes())), " of ",
-        FormatByteSize(static_cast<int64_t>(rank.replica_bytes())), " replica");
+    absl::StrAppend(&text, "; replica ",
+                    BytesOf(rank.used_replica_bytes(), rank.replica_bytes()));
   }
   absl::StrAppend(&text, "\n");
 }

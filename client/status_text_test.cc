@@ -59,8 +59,10 @@ v1::GetStatusResponse RouterWithTwoRanks() {
     rank.set_host(r == 0 ? "north" : "south");
     rank.set_device("1 CPU thread, avx2");
     rank.mutable_global_pages()->set_used(512);
+    rank.mutable_global_pages()->set_total(2048);
     rank.mutable_global_pages()->set_bytes_per_page(2048);
     rank.mutable_window_pages()->set_used(16);
+    rank.mutable_window_pages()->set_total(64);
     rank.mutable_window_pages()->set_bytes_per_page(65536);
     rank.set_replica_bytes(4 << 20);
     rank.set_used_replica_bytes(1 << 20);
@@ -84,9 +86,9 @@ v1::GetStatusResponse RouterWithTwoRanks() {
 TEST(StatusTextTest, ShowsWhatEachRankHolds) {
   const std::string text = StatusText("localhost:1", RouterWithTwoRanks());
   EXPECT_THAT(text,
-              HasSubstr("  rank 1     south  1 CPU thread, avx2  512 "
-                        "global, 16 window pages, 2.00 MiB held, 1.00 MiB "
-                        "of 4.00 MiB replica\n"));
+              HasSubstr("  rank 1     south  1 CPU thread, avx2  512 global + "
+                        "16 window pages, 2.00 MiB of 8.00 MiB; replica 1.00 "
+                        "MiB of 4.00 MiB\n"));
 }
 
 TEST(StatusTextTest, ShowsHowTheLastLongPromptWasSplit) {
