@@ -85,4 +85,9 @@ void GroupLinks::Watch(const StepProgress& progress,
                                          std::move(on_failure));
 }
 
+void GroupLinks::StopWatching() {
+  watchdog_->Leave();
+  watchdog_.reset();  // Its thread says farewell first.
+}
+
 }  // namespace lapidary

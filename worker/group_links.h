@@ -71,7 +71,11 @@ class GroupLinks {
   void Watch(const StepProgress& progress, absl::Duration liveness_timeout,
              Watchdog::OnFailure on_failure);
 
-  // Null until Watch().
+  // This rank goes in good order, and so do the others: nobody is missed.
+  // Returns when they know.
+  void StopWatching();
+
+  // Null before Watch() and after StopWatching().
   Watchdog* watchdog() { return watchdog_.get(); }
 
  private:

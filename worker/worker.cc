@@ -176,7 +176,7 @@ absl::Status Worker::Serve() {
   // Woken: by the engine's end, or by the watchdog.
   if (status.ok() && !failure().has_value()) status = JoinEngine();
   if (!status.ok() || failure().has_value()) return Fail(status);
-  rank_->links().watchdog()->Leave();
+  rank_->links().StopWatching();
   if (server_ != nullptr) server_->Shutdown(kShutdownGrace);
   LOG(INFO) << "stopped; peak resident memory "
             << FormatByteSize(PeakResidentBytes());

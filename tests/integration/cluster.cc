@@ -60,6 +60,8 @@ std::unique_ptr<Process> Run(absl::string_view name, const Flags& defaults,
 
 Cluster::Cluster() { Checkpoint(); }
 
+const std::string& Cluster::model() const { return Checkpoint(); }
+
 std::unique_ptr<Process> Cluster::RunWorker(const Flags& flags) {
   return Run("worker",
              {kWorker, "--model", Checkpoint(), "--listen", "127.0.0.1:0",

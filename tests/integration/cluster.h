@@ -60,6 +60,9 @@ class Cluster {
   std::unique_ptr<Process> RunClient(const Flags& flags,
                                      const std::string& input = "/dev/null");
 
+  // The checkpoint's directory.
+  const std::string& model() const;
+
   Server& worker() { return worker_; }
   Server& router() { return router_; }
   std::shared_ptr<grpc::Channel> channel() { return channel_; }

@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -333,6 +335,19 @@ TEST_F(GroupStartTest, AModelThatOneRankLacksIsNamedOnIt) {
   const auto follower = Start(1, 2, {"--model", "/nowhere"});
   ExpectRefused(*follower, "/nowhere");
   ExpectRefused(*leader, "1 came");
+}
+
+TEST_F(GroupStartTest, OtherWeightsOfTheSameModelAreNamedOnAll) {
+  const std::string other = NewPath("other");
+  std::filesystem::copy(cluster_.model(), other);
+  std::string weights = FileText(other + "/model.safetensors");
+  for (size_t i = weights.size() / 2; i < weights.size(); ++i) weights[i] ^= 1;
+  std::ofstream(other + "/model.safetensors", std::ios::binary) << weights;
+  const auto leader = Start(0, 2);
+  const auto follower = Start(1, 2, {"--model", other});
+  for (Process* rank : {leader.get(), follower.get()}) {
+    ExpectRefused(*rank, "has other weights than rank 0");
+  }
 }
 
 TEST_F(GroupStartTest, AnImageThatCannotBeWrittenIsNamedOnAll) {

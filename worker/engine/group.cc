@@ -98,6 +98,17 @@ absl::StatusOr<Frame> ReceiveFrame(Collective& collective, Clock& clock) {
   return frame;
 }
 
+// All ranks are told to stop before one of them goes: one that is gone would
+// be missed by another that still waits for a frame.  When it has failed, they
+// go as well.
+void AwaitAllStopping(Collective& collective, Clock& clock) {
+  collective.SetDeadline(clock.Now() + StepTimeLimit(absl::ZeroDuration()));
+  std::vector<float> stopping(collective.size());
+  const Tensor all = {stopping.data(), DType::kF32, collective.size(), 1, 1};
+  AllGather(collective, Traffic::kControl, all.Rows(collective.rank(), 1), all)
+      .IgnoreError();
+}
+
 // Says that a step runs, and what this rank does in it once it has the plan.
 class StepWatch {
  public:
@@ -203,7 +214,9 @@ absl::Status GroupLeader::Stop() {
   if (!failure_.ok() || parts_.collective.size() == 1) return absl::OkStatus();
   parts_.collective.SetDeadline(parts_.clock.Now() +
                                 StepTimeLimit(absl::ZeroDuration()));
-  return SendFrame(parts_.collective, FrameKind::kStop, "");
+  RETURN_IF_ERROR(SendFrame(parts_.collective, FrameKind::kStop, ""));
+  AwaitAllStopping(parts_.collective, parts_.clock);
+  return absl::OkStatus();
 }
 
 absl::Status Follow(
@@ -212,7 +225,10 @@ absl::Status Follow(
   for (;;) {
     ASSIGN_OR_RETURN(const Frame frame,
                      ReceiveFrame(parts.collective, parts.clock));
-    if (frame.kind == FrameKind::kStop) return absl::OkStatus();
+    if (frame.kind == FrameKind::kStop) {
+      AwaitAllStopping(parts.collective, parts.clock);
+      return absl::OkStatus();
+    }
     ASSIGN_OR_RETURN(const StepPlan plan,
                      DecodeStepPlan(frame.payload, limits));
     StepWatch watch(plan, parts);

@@ -1,5 +1,6 @@
 #include "worker/engine/group.h"
 
+#include <atomic>
 #include <functional>
 #include <string>
 #include <thread>
@@ -110,6 +111,7 @@ class GroupTest : public ::testing::Test {
   GroupLeader leader_{leader_rank_.parts()};
   std::vector<StepReport> reports_;
   absl::Status followed_;
+  std::atomic<bool> leader_gone_ = false;
   std::thread thread_;
 };
 
@@ -162,6 +164,25 @@ TEST_F(GroupTest, GivesTheLeaderAReportOfEachRank) {
   EXPECT_THAT(reports_, ElementsAre(result->reports[1]));
   EXPECT_EQ(result->reports[1].step, 3);
   EXPECT_EQ(result->reports[1].received_bytes, 0) << "the plan is not counted";
+}
+
+// A rank that had been told to stop was gone, and was missed by another that
+// had not.
+TEST_F(GroupTest, NoRankGoesBeforeAllAreToldToStop) {
+  StartRankOne([this] {
+    std::vector<float> frame(4096 / sizeof(float));
+    const int size = static_cast<int>(frame.size());
+    RETURN_IF_ERROR(
+        Broadcast(ranks_.rank(1), Traffic::kControl, 0,
+                  Tensor{frame.data(), DType::kF32, 1, size, size}));
+    EXPECT_FALSE(leader_gone_);
+    float stopping[2] = {};
+    const Tensor all = {stopping, DType::kF32, 2, 1, 1};
+    return AllGather(ranks_.rank(1), Traffic::kControl, all.Rows(1, 1), all);
+  });
+  ASSERT_OK(leader_.Stop());
+  leader_gone_ = true;
+  EXPECT_OK(Join());
 }
 
 TEST_F(GroupTest, AFollowersErrorEndsTheGroup) {
