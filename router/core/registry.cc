@@ -84,10 +84,15 @@ void Registry::OnLoad(GroupId id, uint64_t attempt, const GroupLoad& load,
   group.unreported_tokens = 0;
   group.state = load.draining ? GroupState::kDraining : GroupState::kReady;
   group.reason = load.draining ? "drains" : "";
-  if (!load.failure.empty()) CountFailure(load, group);
+  if (!load.failure.empty()) CountFailure(load, group, contact);
 }
 
-void Registry::CountFailure(const GroupLoad& load, Group& group) {
+// Once, however often a group tells it: a router that lost its news may hear it
+// again while the group ends.
+void Registry::CountFailure(const GroupLoad& load, Group& group,
+                            Contact& contact) {
+  if (contact.failed_epoch == load.epoch) return;
+  contact.failed_epoch = load.epoch;
   group.last_failure = load.failure;
   const bool known = group.failures.contains(load.failure_cause) ||
                      group.failures.size() < kMaxCauses;

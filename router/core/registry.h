@@ -16,6 +16,7 @@
 #define ROUTER_CORE_REGISTRY_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -101,9 +102,12 @@ class Registry {
     absl::Duration backoff;
     absl::Time last_news;      // Or when the watch began.
     absl::Time suspect_since;  // While the group is suspect.
+    // The start of the group whose failure was counted last.
+    std::optional<uint64_t> failed_epoch;
   };
 
-  static void CountFailure(const GroupLoad& load, Group& group);
+  static void CountFailure(const GroupLoad& load, Group& group,
+                           Contact& contact);
   bool IsCurrent(GroupId id, uint64_t attempt) const;
   void Retry(Contact& contact, absl::Time now);
   void Suspect(Group& group, Contact& contact, std::string reason,

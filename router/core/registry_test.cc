@@ -27,12 +27,14 @@ class RegistryTest : public ::testing::Test {
     registry_.OnDescribed(0, attempt, description, now_, actions);
   }
 
-  // The last news of a group in the first attempt.
-  void Fail(const std::string& failure, const std::string& cause) {
+  // The last news of the group that started as `epoch`.
+  void Fail(uint64_t epoch, const std::string& failure,
+            const std::string& cause, uint64_t attempt = 1) {
     GroupLoad load;
+    load.epoch = epoch;
     load.failure = failure;
     load.failure_cause = cause;
-    registry_.OnLoad(0, 1, load, now_);
+    registry_.OnLoad(0, attempt, load, now_);
   }
 
   static Registry::Options OneGroup() {
@@ -65,17 +67,32 @@ TEST_F(RegistryTest, IgnoresNewsOfAnOlderAttempt) {
 TEST_F(RegistryTest, KeepsWhyAGroupFailed) {
   After(absl::ZeroDuration());
   Describe(1);
-  Fail("rank 1: gone", "closed");
+  Fail(7, "rank 1: gone", "closed");
   registry_.OnWatchEnded(0, 1, absl::UnavailableError("stopped"), now_);
   EXPECT_EQ(group().last_failure, "rank 1: gone");
   EXPECT_EQ(group().failures.at("closed"), 1);
+}
+
+// The router came back to a group that had told it and was not yet gone, and
+// counted two failures.
+TEST_F(RegistryTest, CountsAFailureThatIsToldTwiceOnce) {
+  After(absl::ZeroDuration());
+  Describe(1);
+  Fail(7, "rank 1: gone", "closed");
+  registry_.OnWatchEnded(0, 1, absl::UnavailableError("stopped"), now_);
+  After(absl::Seconds(1));
+  Describe(2);
+  Fail(7, "rank 1: gone", "closed", 2);
+  EXPECT_EQ(group().failures.at("closed"), 1);
+  Fail(8, "rank 1: gone", "closed", 2);
+  EXPECT_EQ(group().failures.at("closed"), 2);
 }
 
 TEST_F(RegistryTest, BoundsTheCausesThatItTellsApart) {
   After(absl::ZeroDuration());
   Describe(1);
   for (int i = 0; i < 2 * Registry::kMaxCauses; ++i) {
-    Fail("broken", std::to_string(i));
+    Fail(i, "broken", std::to_string(i));
   }
   EXPECT_EQ(group().failures.size(), Registry::kMaxCauses + 1u);
   EXPECT_EQ(group().failures.at("other"), Registry::kMaxCauses);
