@@ -14,8 +14,11 @@
 
 set -uo pipefail
 
-# What the other ranks get to end by themselves, and a group to drain.
-readonly grace_seconds=15
+# What a group gets to drain.
+readonly drain_seconds=15
+# What the other ranks get to end by themselves once one has failed: they know
+# of it as soon, and one that hangs would keep the group away.
+readonly failure_seconds=3
 # Groups in a row that failed within so many seconds of their start.
 readonly most_failures=5
 readonly short_life_seconds=30
@@ -65,14 +68,14 @@ any_runs() {
   return 1
 }
 
-# Waits until all have ended; what still runs after the grace is killed.
+# await_ranks SECONDS: waits until all have ended; what still runs then is killed.
 await_ranks() {
-  local tries
-  for ((tries = 0; tries < grace_seconds * 10; ++tries)); do
+  local seconds=$1 tries
+  for ((tries = 0; tries < seconds * 10; ++tries)); do
     any_runs || return
     sleep 0.1
   done
-  say "killing what did not end within $grace_seconds s"
+  say "killing what did not end within $seconds s"
   signal_ranks KILL
 }
 
@@ -97,8 +100,13 @@ main() {
     SECONDS=0
     start_ranks
     wait -n "${pids[@]}"
+    code=$?
     remember_address
-    await_ranks
+    if ((code == 0)) || [[ $stopping == yes ]]; then
+      await_ranks "$drain_seconds"
+    else
+      await_ranks "$failure_seconds"
+    fi
     status=0
     for pid in "${pids[@]}"; do
       wait "$pid"
