@@ -255,16 +255,19 @@ absl::StatusOr<std::unique_ptr<ControlChannel>> JoinOnce(
     RETURN_IF_ERROR(DecodeResult(frame.payload, reason));
     return absl::Status(
         reason.status().code(),
-        absl::StrCat("the leader refuses: ", reason.status().message()));
+        absl::StrCat("it refuses: ", reason.status().message()));
   }
   if (frame.type != FrameType::kWelcome) {
-    return absl::InvalidArgumentError("the leader sent no welcome");
+    return absl::InvalidArgumentError("it sent no welcome");
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> encoded,
                    DecodeList(frame.payload, own.num_ranks));
   std::vector<Hello> hellos;
   for (const std::string& bytes : encoded) {
     ASSIGN_OR_RETURN(hellos.emplace_back(), DecodeHello(bytes));
+    if (hellos.back().rank != static_cast<int>(hellos.size()) - 1) {
+      return absl::InvalidArgumentError("its welcome is not of all ranks");
+    }
   }
   std::vector<std::unique_ptr<FrameConnection>> connections(own.num_ranks);
   connections[0] = std::move(leader);
@@ -306,12 +309,17 @@ absl::StatusOr<std::unique_ptr<ControlChannel>> JoinMeeting(
   while (true) {
     absl::StatusOr<std::unique_ptr<ControlChannel>> channel =
         JoinOnce(own, address, deadline);
-    if (channel.ok() || !absl::IsUnavailable(channel.status())) return channel;
-    if (absl::Now() >= deadline) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          "rank 0 at ", address, ": ", channel.status().message()));
+    if (channel.ok()) return channel;
+    absl::StatusCode code = channel.status().code();
+    if (code == absl::StatusCode::kUnavailable) {
+      if (absl::Now() < deadline) {
+        Pause();
+        continue;
+      }
+      code = absl::StatusCode::kDeadlineExceeded;
     }
-    Pause();
+    return absl::Status(code, absl::StrCat("rank 0 at ", address, ": ",
+                                           channel.status().message()));
   }
 }
 

@@ -28,7 +28,8 @@ inline constexpr absl::Duration kHelloTimeout = absl::Seconds(5);
 // waiting for one that does; so are strangers and garbage.
 //
 // Errors:
-//   INVALID_ARGUMENT     `address` is no "host:port", `own` beyond its bounds.
+//   INVALID_ARGUMENT     `address` is no "host:port", `own` beyond its bounds,
+//                        or who listens there is no leader.
 //   FAILED_PRECONDITION  This rank is refused, with the leader's reason.
 //   DEADLINE_EXCEEDED    Not all ranks came in time: who did, and why others
 //                        were refused.

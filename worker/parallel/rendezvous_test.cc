@@ -1,9 +1,11 @@
 #include "worker/parallel/rendezvous.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,7 +21,9 @@
 #include "gtest/gtest.h"
 #include "worker/parallel/control_channel.h"
 #include "worker/parallel/frame_connection.h"
+#include "worker/parallel/hello.h"
 #include "worker/parallel/tcp_socket.h"
+#include "worker/parallel/wire.h"
 
 namespace lapidary {
 namespace {
@@ -52,6 +56,15 @@ class RendezvousTest : public ::testing::Test {
 
   Channel Lead(int num_ranks, absl::Time deadline = Later()) {
     return LeadMeeting(HelloOf(0, num_ranks), std::move(listener_), deadline);
+  }
+  // The next that comes to the leader's port.
+  TcpSocket AcceptOne() {
+    std::optional<TcpSocket> socket;
+    while (!(socket = AcceptFrom(listener_)).has_value()) {
+      pollfd event = {listener_.fd(), POLLIN, 0};
+      poll(&event, 1, /*timeout=*/-1);
+    }
+    return *std::move(socket);
   }
   void InThread(std::function<void()> body) {
     threads_.emplace_back(std::move(body));
@@ -199,6 +212,35 @@ TEST_F(RendezvousTest, SaysThatNobodyListens) {
       JoinMeeting(HelloOf(1, 2), address_, absl::InfinitePast()),
       StatusIs(absl::StatusCode::kDeadlineExceeded,
                AllOf(HasSubstr("rank 0 at 127.0.0.1:"), HasSubstr("refused"))));
+}
+
+TEST_F(RendezvousTest, NamesTheAddressWhereNoLeaderListens) {
+  Join(HelloOf(1, 2), [](Channel channel) {
+    EXPECT_THAT(channel, StatusIs(absl::StatusCode::kInvalidArgument,
+                                  AllOf(HasSubstr("rank 0 at 127.0.0.1:"),
+                                        HasSubstr("needs a frame"))));
+  });
+  FrameConnection follower(AcceptOne(), kMaxFrameBytes);
+  ASSERT_OK(follower.NextBy(Later()));
+  const std::string answer = "HTTP/1.0 400 Bad Request";
+  ASSERT_EQ(send(follower.socket().fd(), answer.data(), answer.size(), 0),
+            static_cast<ssize_t>(answer.size()));
+  EXPECT_THAT(follower.NextBy(Later()),
+              StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_F(RendezvousTest, RefusesAWelcomeOfOtherRanks) {
+  Join(HelloOf(1, 2), [](Channel channel) {
+    EXPECT_THAT(channel, StatusIs(absl::StatusCode::kInvalidArgument,
+                                  HasSubstr("not of all ranks")));
+  });
+  FrameConnection follower(AcceptOne(), kMaxFrameBytes);
+  ASSERT_OK(follower.NextBy(Later()));
+  ASSERT_OK(follower.Send(
+      FrameType::kWelcome,
+      EncodeList({EncodeHello(HelloOf(0, 2)), EncodeHello(HelloOf(1000, 2))})));
+  EXPECT_THAT(follower.NextBy(Later()),
+              StatusIs(absl::StatusCode::kUnavailable));
 }
 
 TEST_F(RendezvousTest, RefusesRanksAndAddressesThatAreNone) {
