@@ -1,6 +1,7 @@
 #include "worker/parallel/group_health.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -46,6 +47,9 @@ GroupHealth::GroupHealth(int rank, const std::vector<Hello>& hellos,
 void GroupHealth::OnHeartbeat(int rank, RankProgress progress, absl::Time now) {
   ranks_[rank].last_heard = now;
   ranks_[rank].progress = progress;
+  if (progress.step != StepProgress::kIdle) {
+    ranks_[rank].last_step = progress.step;
+  }
 }
 
 void GroupHealth::OnClosed(int rank, absl::string_view why) {
@@ -131,12 +135,17 @@ std::string GroupHealth::PlaceOf(int rank) const {
                       ")");
 }
 
+// Of those that have not ended the step, be it as they gave up to wait for
+// another.
 int GroupHealth::SlowestRank() const {
+  const auto place = [&](const Rank& rank) {
+    const bool ended = rank.progress.step == StepProgress::kIdle &&
+                       rank.last_step >= step_->number;
+    return std::tuple(ended, rank.progress.step, rank.progress.layer);
+  };
   const auto slowest = std::min_element(
-      ranks_.begin(), ranks_.end(), [](const Rank& a, const Rank& b) {
-        return std::pair(a.progress.step, a.progress.layer) <
-               std::pair(b.progress.step, b.progress.layer);
-      });
+      ranks_.begin(), ranks_.end(),
+      [&](const Rank& a, const Rank& b) { return place(a) < place(b); });
   return static_cast<int>(slowest - ranks_.begin());
 }
 

@@ -88,6 +88,8 @@ class GroupHealth {
     bool watched = false;
     absl::Time last_heard;
     RankProgress progress;
+    // The last step that it was seen in: idle, it has ended that.
+    int64_t last_step = StepProgress::kIdle;
   };
   struct Report {
     int rank;

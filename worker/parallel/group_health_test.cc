@@ -175,6 +175,20 @@ TEST(GroupHealthTest, NamesARankThatHasNotBegunTheStep) {
   EXPECT_THAT(leader.FailureAt(6.5), HasSubstr("rank 1 (host b)"));
 }
 
+// The others' exchanges fail at the limit, and then they are idle: they were
+// named for the leader, which was stuck.
+TEST(GroupHealthTest, NamesNoRankThatGaveUpToWaitForAnother) {
+  Story leader(0);
+  leader.health_.OnStepBegin(17, absl::Seconds(5), Story::At(0));
+  leader.progress_ = {{.step = 17, .layer = 5},
+                      {.step = 17, .layer = 5},
+                      {.step = 17, .layer = 5}};
+  for (int second = 1; second < 6; ++second) leader.Beat(second);
+  leader.progress_[1] = leader.progress_[2] = {};
+  leader.Beat(6);
+  EXPECT_THAT(leader.FailureAt(6.1), HasSubstr("rank 0 (host a)"));
+}
+
 TEST(GroupHealthTest, ForgetsAStepThatHasEnded) {
   Story leader(0);
   leader.health_.OnStepBegin(17, absl::Seconds(5), Story::At(0));
