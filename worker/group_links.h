@@ -1,7 +1,7 @@
 // What joins the ranks of a group: they meet, agree stage by stage on how the
 // start went, exchange tensors, and watch each other.
 //
-//   Meet ─► Agree, Share … ─► Connect ─► collective() ─► Watch ─► SayGoodbye
+//   Meet ─► Agree, Share … ─► Connect ─► collective() ─► Watch ─► StopWatching
 //
 // In a group of one nobody is asked, and there are no sockets.
 
