@@ -53,9 +53,10 @@ ABSL_FLAG(int, threads, lapidary::WorkerOptions().threads,
           "threads that compute; 0: one a core");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set: auto, portable, avx2, avx512 or avx512_bf16");
-ABSL_FLAG(std::string, kv_memory, "0",
-          "memory for keys and values, such as 4GiB; 0: half of what the "
-          "weights leave");
+ABSL_FLAG(
+    std::string, kv_memory, "0",
+    "memory of this rank for keys and values, such as 4GiB; 0: half of what "
+    "the weights leave");
 ABSL_FLAG(
     std::string, replica_memory, "auto",
     "of each of several ranks, for the global pages of one prompt while "
