@@ -58,6 +58,7 @@ void Registry::OnDescribed(GroupId id, uint64_t attempt,
   if (group.description.has_value() &&
       group.description->epoch != description->epoch) {
     actions.push_back({Action::Kind::kGone, id, attempt});
+    CountSilentEnd(group, contact);
   }
   group.description = *description;
   if (std::string mismatch = Mismatch(*description, options_);
@@ -85,6 +86,17 @@ void Registry::OnLoad(GroupId id, uint64_t attempt, const GroupLoad& load,
   group.state = load.draining ? GroupState::kDraining : GroupState::kReady;
   group.reason = load.draining ? "drains" : "";
   if (!load.failure.empty()) CountFailure(load, group, contact);
+}
+
+// A leader that is killed has no last words, as one that drains or fails has.
+void Registry::CountSilentEnd(Group& group, Contact& contact) {
+  if (group.load.draining || group.load.epoch != group.description->epoch) {
+    return;
+  }
+  GroupLoad last = group.load;
+  last.failure = "rank 0: it ended, and said nothing";
+  last.failure_cause = "leader_lost";
+  CountFailure(last, group, contact);
 }
 
 // Once, however often a group tells it: a router that lost its news may hear it

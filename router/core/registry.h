@@ -106,6 +106,7 @@ class Registry {
     std::optional<uint64_t> failed_epoch;
   };
 
+  static void CountSilentEnd(Group& group, Contact& contact);
   static void CountFailure(const GroupLoad& load, Group& group,
                            Contact& contact);
   bool IsCurrent(GroupId id, uint64_t attempt) const;

@@ -20,21 +20,30 @@ class RegistryTest : public ::testing::Test {
     return actions;
   }
 
-  void Describe(uint64_t attempt) {
+  void Describe(uint64_t attempt, uint64_t epoch = 0) {
     std::vector<Registry::Action> actions;
     GroupDescription description;
     description.protocol_version = 1;
+    description.epoch = epoch;
     registry_.OnDescribed(0, attempt, description, now_, actions);
   }
 
   // The last news of the group that started as `epoch`.
   void Fail(uint64_t epoch, const std::string& failure,
             const std::string& cause, uint64_t attempt = 1) {
-    GroupLoad load;
-    load.epoch = epoch;
+    GroupLoad load = LoadOf(epoch);
     load.failure = failure;
     load.failure_cause = cause;
+    News(load, attempt);
+  }
+  void News(const GroupLoad& load, uint64_t attempt) {
     registry_.OnLoad(0, attempt, load, now_);
+  }
+
+  static GroupLoad LoadOf(uint64_t epoch) {
+    GroupLoad load;
+    load.epoch = epoch;
+    return load;
   }
 
   static Registry::Options OneGroup() {
@@ -86,6 +95,29 @@ TEST_F(RegistryTest, CountsAFailureThatIsToldTwiceOnce) {
   EXPECT_EQ(group().failures.at("closed"), 1);
   Fail(8, "rank 1: gone", "closed", 2);
   EXPECT_EQ(group().failures.at("closed"), 2);
+}
+
+TEST_F(RegistryTest, CountsALeaderThatIsGoneWithoutAWord) {
+  After(absl::ZeroDuration());
+  Describe(1, /*epoch=*/7);
+  News(LoadOf(7), 1);
+  registry_.OnWatchEnded(0, 1, absl::UnavailableError("closed"), now_);
+  After(absl::Seconds(1));
+  Describe(2, /*epoch=*/8);
+  EXPECT_EQ(group().failures.at("leader_lost"), 1);
+  EXPECT_EQ(group().last_failure, "rank 0: it ended, and said nothing");
+}
+
+TEST_F(RegistryTest, CountsNoFailureOfAGroupThatDrained) {
+  After(absl::ZeroDuration());
+  Describe(1, /*epoch=*/7);
+  GroupLoad load = LoadOf(7);
+  load.draining = true;
+  News(load, 1);
+  registry_.OnWatchEnded(0, 1, absl::UnavailableError("stopped"), now_);
+  After(absl::Seconds(1));
+  Describe(2, /*epoch=*/8);
+  EXPECT_TRUE(group().failures.empty());
 }
 
 TEST_F(RegistryTest, BoundsTheCausesThatItTellsApart) {
