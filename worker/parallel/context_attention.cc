@@ -266,9 +266,23 @@ absl::Status ContextAttention::ByKeys(const Pages& pages, int context,
   return absl::OkStatus();
 }
 
+// As many at a time as the buffer holds, which bounds what exchanges pack.
 absl::Status ContextAttention::GatherPages(const Pages& pages, int first_page,
                                            int end_page, const KvPlanes& to,
                                            int first_slot) {
+  int first = first_page;
+  do {
+    const int end = std::min(end_page, first + limits_.gather_pages);
+    RETURN_IF_ERROR(
+        GatherSegment(pages, first, end, to, first_slot + first - first_page));
+    first = end;
+  } while (first < end_page);
+  return absl::OkStatus();
+}
+
+absl::Status ContextAttention::GatherSegment(const Pages& pages, int first_page,
+                                             int end_page, const KvPlanes& to,
+                                             int first_slot) {
   const int num_ranks = collective_.size();
   for (int p = first_page; p < end_page; ++p) {
     const int owner = p % num_ranks;

@@ -93,6 +93,8 @@ class ContextAttention {
                    Collective& collective)
       : limits_(limits), backend_(backend), collective_(collective) {}
 
+  absl::Status GatherSegment(const Pages& pages, int first_page, int end_page,
+                             const KvPlanes& to, int first_slot);
   absl::Status Allocate();
   absl::Status AllocateTo(int64_t bytes, void*& memory);
   void ListRuns(std::span<const AttentionSequence> sequences);

@@ -67,6 +67,11 @@ class Rank {
   PagedStore store;
   std::unique_ptr<ContextAttention> attention;
 
+  // Exchanges of pages so far.
+  int64_t num_gathers() const {
+    return collective_.counters().of(CollectiveKind::kAllGather).calls;
+  }
+
  private:
   const Collective& collective_;
 };
@@ -258,12 +263,13 @@ TEST_P(ContextAttentionTest, GathersPagesToSlotsOfEveryRank) {
   constexpr int kFirstSlot = 5;
   constexpr int kPositions = (kEndPage - kFirstPage) * kPageTokens;
   History history = RandomHistory(layer(), dtype(), kEndPage * kPageTokens, 7);
-  RunRanks(/*gather_pages=*/1, [&](int, Rank& rank) {
+  RunRanks(/*gather_pages=*/2, [&](int, Rank& rank) {
     const std::vector<PageId> pages = rank.Store(history, history.length());
     PagedStore replica(layer(), dtype(), *rank.backend);
     ASSERT_OK(rank.attention->GatherPages(
         {.planes = rank.store.planes(), .table = pages}, kFirstPage, kEndPage,
         replica.planes(), kFirstSlot));
+    EXPECT_EQ(rank.num_gathers(), 3) << "five pages, two at a time";
     std::vector<PageId> slots(kEndPage - kFirstPage);
     std::iota(slots.begin(), slots.end(), kFirstSlot);
     Matrix keys(dtype(), kPositions, history.keys.cols());
