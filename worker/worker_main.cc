@@ -1,10 +1,13 @@
 // Serves one model to routers: one rank of a group, on this machine's CPUs.
 
+#include <pthread.h>
+
 #include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
@@ -95,7 +98,8 @@ constexpr char kUsage[] =
     "  worker_main --model DIR [flags]\n\n"
     "Several processes make a group that shares the work of each request:\n\n"
     "  worker_main --model DIR --rank R --ranks N --rendezvous HOST:PORT\n\n"
-    "SIGTERM or SIGINT: finishes what runs, then exits; once more: exits.\n"
+    "SIGTERM or SIGINT: finishes what runs, then exits; once more, or before\n"
+    "it serves: exits.\n"
     "Exit codes: 0 stopped, 1 could not start, 3 the group failed: a rank was\n"
     "lost, stuck or wrong, and all ranks end; start them again.";
 
@@ -167,7 +171,37 @@ absl::StatusOr<WorkerOptions> OptionsFromFlags() {
   return options;
 }
 
+// While it lives, a signal ends the process: to meet and to load can take an
+// hour, and there is nothing yet to finish.
+//
+// Owns a thread, "start".
+class StartGuard {
+ public:
+  StartGuard() : thread_([this] { Watch(); }) {
+    pthread_setname_np(thread_.native_handle(), "start");
+  }
+  ~StartGuard() {
+    waiter_.Wake();
+    thread_.join();
+  }
+
+  StartGuard(const StartGuard&) = delete;
+  StartGuard& operator=(const StartGuard&) = delete;
+
+ private:
+  void Watch() {
+    const auto reason = waiter_.Wait(absl::InfiniteDuration());
+    if (reason != ShutdownWaiter::Reason::kSignal) return;
+    std::cerr << "worker_main: stopped before it served" << std::endl;
+    std::_Exit(EXIT_SUCCESS);
+  }
+
+  ShutdownWaiter waiter_;
+  std::thread thread_;  // Last: it starts when all else is there.
+};
+
 absl::StatusOr<std::unique_ptr<Worker>> Start(ShutdownWaiter& waiter) {
+  const StartGuard guard;
   ASSIGN_OR_RETURN(const WorkerOptions options, OptionsFromFlags());
   return Worker::Start(options, waiter);
 }

@@ -256,6 +256,16 @@ TEST_F(GroupStartTest, AnUnreachableRendezvousIsNamed) {
   ExpectRefused(*rank, rendezvous_);
 }
 
+// It went on waiting for the others until --group-timeout.
+TEST_F(GroupStartTest, ARankThatWaitsForOthersStopsAtASignal) {
+  const auto leader = Start(0, 2, {"--group-timeout", "1h"});
+  ASSERT_TRUE(Eventually(kPatience, [&] {
+    return leader->Output().find("meeting 2 ranks") != std::string::npos;
+  }));
+  leader->Signal(SIGTERM);
+  EXPECT_THAT(leader->Wait(kPatience), Optional(0)) << leader->Output();
+}
+
 TEST_F(GroupStartTest, AMissingRankIsNamed) {
   const auto leader = Start(0, 2, {"--group-timeout", "2s"});
   ExpectRefused(*leader, "1 came");
