@@ -2,6 +2,9 @@
 
 #include "worker/parallel/gloo_collective.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -68,6 +71,32 @@ absl::Status ErrorOf(int peer, const std::exception& error,
   return absl::UnavailableError(
       absl::StrCat("rank ", peer, ": ", WithoutPlace(error.what())));
 }
+
+// Threads that the caller creates while one lives are SCHED_BATCH: when they
+// wake up they do not take the core from a thread that runs.
+//
+// Gloo's own thread must not: it polls until it gets a connection's lock, and
+// if it has taken the core from the engine thread that holds it, it polls for
+// its whole time slice of some milliseconds.
+class YieldingThreads {
+ public:
+  YieldingThreads() {
+    if (pthread_getschedparam(pthread_self(), &policy_, &param_) != 0) return;
+    if (policy_ != SCHED_OTHER) return;
+    set_ = pthread_setschedparam(pthread_self(), SCHED_BATCH, &param_) == 0;
+  }
+  ~YieldingThreads() {
+    if (set_) pthread_setschedparam(pthread_self(), policy_, &param_);
+  }
+
+  YieldingThreads(const YieldingThreads&) = delete;
+  YieldingThreads& operator=(const YieldingThreads&) = delete;
+
+ private:
+  int policy_ = SCHED_OTHER;
+  sched_param param_ = {};
+  bool set_ = false;
+};
 
 class GlooTransport : public Transport {
  public:
@@ -182,6 +211,7 @@ absl::StatusOr<std::string> GlooTransport::Listen(const std::string& host,
   try {
     gloo::transport::tcp::attr attributes;
     attributes.hostname = host;
+    const YieldingThreads yielding;
     context_ = gloo::transport::tcp::CreateDevice(attributes)
                    ->createContext(rank_, size_);
     context_->setTimeout(std::max(TimeUntil(deadline) / kConnectTimeouts,
