@@ -6,7 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "router/rpc/group_messages.h"
+#include "common/group_messages.h"
 
 namespace lapidary {
 namespace {

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <string>
 
+#include "common/group_messages.h"
 #include "common/grpc_status.h"
 #include "common/version.h"
 #include "router/rpc/call_metadata.h"
 #include "router/rpc/count_call.h"
 #include "router/rpc/generate_call.h"
-#include "router/rpc/group_messages.h"
 
 namespace lapidary {
 namespace {

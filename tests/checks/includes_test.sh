@@ -14,9 +14,9 @@ includes() {
 }
 
 # grpcpp and generated protos stay at the edges: rpc/ folders, programs and the
-# one translation of errors.  The client, the tools, tests/ and the tests of a
+# one translation of errors and of a group's state.  The client, the tools, tests/ and the tests of a
 # whole router or worker, which play its client, are edges themselves.
-speaks_grpc='^(client|tests|tools)/|/rpc/|^common/grpc_status|_main\.cc$|^(router|worker)/[^/]*_test\.cc$'
+speaks_grpc='^(client|tests|tools)/|/rpc/|^common/(grpc_status|group_messages)|_main\.cc$|^(router|worker)/[^/]*_test\.cc$'
 speaks_cuda='^kernels/cuda/|^worker/parallel/nccl_collective'
 pure='^(worker/(cache|schedule)|router/(core|text))/|^worker/parallel/context_split'
 
@@ -64,7 +64,7 @@ check_table() {
 check_edges() {
   includes | grep -E ' (grpcpp/|grpc/|grpc\+\+/|.*\.pb\.h$)' |
     awk -v edges="$speaks_grpc" '$1 !~ edges {
-      print $1 " includes " $2 ": only rpc/ folders, programs and common/grpc_status may"
+      print $1 " includes " $2 ": only rpc/ folders, programs and the translations in common/ may"
     }'
   includes | grep -E ' (cuda|nccl|cublas|cub/)' |
     awk -v edges="$speaks_cuda" '$1 !~ edges {

@@ -2,53 +2,29 @@
 
 #include <utility>
 
+#include "common/group_messages.h"
+#include "common/group_status.h"
 #include "grpcpp/support/status.h"
 
 namespace lapidary {
 namespace {
 
-void FillPages(const KvCache::PoolUse& use, int64_t page_bytes,
-               v1::PageFamilyStatus& pages) {
-  pages.set_total(static_cast<uint64_t>(use.total));
-  pages.set_used(static_cast<uint64_t>(use.used));
-  pages.set_bytes_per_page(static_cast<uint64_t>(page_bytes));
+PageUse UseOf(const KvCache::PoolUse& use, int64_t page_bytes) {
+  return {.total = use.total, .used = use.used, .bytes_per_page = page_bytes};
 }
 
-void AddRanks(const GroupDescription& group, const EngineState& state,
-              v1::GroupState& message) {
-  for (size_t rank = 0; rank < state.rank_global_pages.size(); ++rank) {
-    v1::RankStatus& status = *message.add_ranks();
-    status.set_rank(static_cast<uint32_t>(rank));
-    status.set_host(group.ranks[rank].host);
-    status.set_device(group.ranks[rank].device);
-    FillPages(state.rank_global_pages[rank], group.global_page_bytes,
-              *status.mutable_global_pages());
-    // All ranks have the same window pages, each its heads of them.
-    FillPages(state.window_pages, group.window_page_bytes,
-              *status.mutable_window_pages());
-    status.set_replica_bytes(static_cast<uint64_t>(group.replica_bytes));
-    status.set_used_replica_bytes(
-        static_cast<uint64_t>(state.replica_pages * group.global_page_bytes));
-    status.set_gather_bytes(static_cast<uint64_t>(group.gather_bytes));
-  }
-}
-
-void FillSplit(const PromptSplit& split, v1::PromptSplit& message) {
-  message.set_prompt_tokens(static_cast<uint32_t>(split.prompt_tokens));
-  message.set_computed_tokens(static_cast<uint32_t>(split.computed_tokens));
-  message.set_token_split_rounds(
-      static_cast<uint32_t>(split.token_split_rounds));
-  message.set_head_split_steps(static_cast<uint32_t>(split.head_split_steps));
-  message.set_token_split_tokens(
-      static_cast<uint32_t>(split.token_split_tokens));
-  message.mutable_range_tokens()->Add(split.range_tokens.begin(),
-                                      split.range_tokens.end());
-  message.mutable_received_bytes()->Add(split.received_bytes.begin(),
-                                        split.received_bytes.end());
-  message.set_seconds(split.seconds);
-  message.set_transfer_seconds(split.transfer_seconds);
-  message.set_measured_balance(split.measured_balance);
-  message.set_rounds_over_limit(static_cast<uint32_t>(split.rounds_over_limit));
+RankStatus StatusOfRank(int rank, const GroupDescription& group,
+                        const EngineState& state) {
+  return {.rank = rank,
+          .host = group.ranks[rank].host,
+          .device = group.ranks[rank].device,
+          .global_pages =
+              UseOf(state.rank_global_pages[rank], group.global_page_bytes),
+          // All ranks have the same window pages, each its heads of them.
+          .window_pages = UseOf(state.window_pages, group.window_page_bytes),
+          .replica_bytes = group.replica_bytes,
+          .used_replica_bytes = state.replica_pages * group.global_page_bytes,
+          .gather_bytes = group.gather_bytes};
 }
 
 }  // namespace
@@ -116,7 +92,7 @@ void WatchCall::Advance() {
       writing_ = true;
       changed_ = false;
       last_ = state.stopped;
-      sending_ = ToMessage(state);
+      sending_ = MessageOf(state);
     } else {
       return;
     }
@@ -130,7 +106,7 @@ void WatchCall::Advance() {
   }
 }
 
-v1::GroupState WatchCall::ToMessage(const EngineState& state) {
+v1::GroupState WatchCall::MessageOf(const EngineState& state) {
   v1::GroupState message;
   message.set_epoch(group_.epoch);
   message.set_sequence(++num_sent_);
@@ -146,9 +122,12 @@ v1::GroupState WatchCall::ToMessage(const EngineState& state) {
   message.set_window_page_bytes(group_.window_page_bytes);
   message.set_prefill_tokens_per_second(state.prefill_tokens_per_second);
   message.set_decode_tokens_per_second(state.decode_tokens_per_second);
-  AddRanks(group_, state, message);
+  for (size_t rank = 0; rank < state.rank_global_pages.size(); ++rank) {
+    *message.add_ranks() =
+        ToMessage(StatusOfRank(static_cast<int>(rank), group_, state));
+  }
   if (state.last_split.prompt_tokens > 0) {
-    FillSplit(state.last_split, *message.mutable_last_split());
+    *message.mutable_last_split() = ToMessage(state.last_split);
   }
   message.set_failure(state.failure);
   message.set_failure_cause(state.failure_cause);

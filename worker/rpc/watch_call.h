@@ -39,7 +39,7 @@ class WatchCall : public grpc::ServerWriteReactor<v1::GroupState>,
   void Listen(Ticker& ticker);
   void SendState();
   void Advance();
-  v1::GroupState ToMessage(const EngineState& state)
+  v1::GroupState MessageOf(const EngineState& state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const GroupDescription& group_;

@@ -9,6 +9,8 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
+#include "common/group_messages.h"
+#include "common/group_status.h"
 #include "common/grpc_status.h"
 #include "common/metrics.h"
 #include "common/request_id.h"
@@ -324,6 +326,21 @@ TEST_F(WorkerServiceTest, WatchTellsTheStateAtOnceAndOnChange) {
 
   engine_->Drain();
   while (!state.draining()) ASSERT_TRUE(watch->Read(&state));
+}
+
+TEST_F(WorkerServiceTest, WatchTellsWhatEachRankHolds) {
+  grpc::ClientContext context;
+  const auto watch = stub_->Watch(&context, {});
+  v1::GroupState state;
+  ASSERT_TRUE(watch->Read(&state));
+  ASSERT_EQ(state.ranks_size(), 1);
+  EXPECT_EQ(FromMessage(state.ranks(0)),
+            (RankStatus{.rank = 0,
+                        .host = "north",
+                        .device = "script",
+                        .global_pages = {64, 0, 10},
+                        .window_pages = {32, 0, 20}}));
+  EXPECT_FALSE(state.has_last_split());
 }
 
 TEST_F(WorkerServiceTest, WatchRepeatsItselfEverySecond) {

@@ -1,4 +1,4 @@
-#include "router/rpc/group_messages.h"
+#include "common/group_messages.h"
 
 namespace lapidary {
 

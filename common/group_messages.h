@@ -1,7 +1,7 @@
 // How a group stands, from group.proto's messages and back.
 
-#ifndef ROUTER_RPC_GROUP_MESSAGES_H_
-#define ROUTER_RPC_GROUP_MESSAGES_H_
+#ifndef COMMON_GROUP_MESSAGES_H_
+#define COMMON_GROUP_MESSAGES_H_
 
 #include "common/group_status.h"
 #include "proto/lapidary/v1/group.pb.h"
@@ -18,4 +18,4 @@ v1::PromptSplit ToMessage(const PromptSplit& split);
 
 }  // namespace lapidary
 
-#endif  // ROUTER_RPC_GROUP_MESSAGES_H_
+#endif  // COMMON_GROUP_MESSAGES_H_
