@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/progress_bar.h"
 #include "common/byte_size.h"
@@ -86,12 +87,19 @@ void AppendRanks(const v1::GroupStatus& group, std::string& text) {
   }
 }
 
+// What is there again has got over it.
+absl::string_view FailureLabel(absl::string_view state) {
+  const bool is_gone = state == "connecting" || state == "suspect";
+  return is_gone ? "  failed     " : "  last failure  ";
+}
+
 void AppendGroup(const v1::GroupStatus& group, std::string& text) {
   absl::StrAppend(&text, "group ", group.address(), "  ", group.state());
   if (!group.reason().empty()) absl::StrAppend(&text, ": ", group.reason());
   absl::StrAppend(&text, "\n");
   if (!group.last_failure().empty()) {
-    absl::StrAppend(&text, "  failed     ", group.last_failure(), "\n");
+    absl::StrAppend(&text, FailureLabel(group.state()), group.last_failure(),
+                    "\n");
   }
   if (group.ranks() == 0) return;  // It has not described itself yet.
   absl::StrAppend(&text, "  model      ", group.model_name(), "  ",

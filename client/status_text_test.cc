@@ -106,11 +106,26 @@ TEST(StatusTextTest, ShowsNoRanksOfAGroupOfOne) {
               Not(HasSubstr("rank 0")));
 }
 
-TEST(StatusTextTest, SaysWhyTheLastGroupFailed) {
+TEST(StatusTextTest, SaysWhyAGroupThatIsGoneFailed) {
   v1::GetStatusResponse status = RouterWithOneGroup();
-  status.mutable_groups(0)->set_last_failure("rank 1 (south): gone");
-  EXPECT_THAT(StatusText("localhost:1", status),
-              HasSubstr("ready\n  failed     rank 1 (south): gone\n"));
+  v1::GroupStatus& group = *status.mutable_groups(0);
+  group.set_last_failure("rank 1 (south): gone");
+  for (const char* state : {"connecting", "suspect"}) {
+    group.set_state(state);
+    EXPECT_THAT(StatusText("localhost:1", status),
+                HasSubstr("\n  failed     rank 1 (south): gone\n"));
+  }
+}
+
+TEST(StatusTextTest, AGroupThatIsThereAgainHasALastFailure) {
+  v1::GetStatusResponse status = RouterWithOneGroup();
+  v1::GroupStatus& group = *status.mutable_groups(0);
+  group.set_last_failure("rank 1 (south): gone");
+  for (const char* state : {"ready", "draining", "refused"}) {
+    group.set_state(state);
+    EXPECT_THAT(StatusText("localhost:1", status),
+                HasSubstr("\n  last failure  rank 1 (south): gone\n"));
+  }
 }
 
 TEST(StatusTextTest, SaysWhyAGroupIsNotReady) {
