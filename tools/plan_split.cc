@@ -212,6 +212,9 @@ absl::Status Run() {
   for (const int num_ranks : ranks) {
     RETURN_IF_ERROR(CheckDivides(config, num_ranks));
   }
+  for (const int context : contexts) {
+    RETURN_IF_ERROR(CheckContext(context, config.max_context_tokens));
+  }
   SplitPlanOptions options;
   options.shape = ShapeOfModel(config);
   ASSIGN_OR_RETURN(options.rates, RatesFromFlags());

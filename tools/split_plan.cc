@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "worker/parallel/context_split.h"
 #include "worker/schedule/step_plan.h"
 
@@ -117,6 +118,13 @@ int64_t SplitPlan::received_bytes() const {
     bytes += exchanged.bytes;
   }
   return bytes;
+}
+
+absl::Status CheckContext(int context, int max_context) {
+  if (context >= 1 && context <= max_context) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--context needs lengths from 1 to the model's max_position_embeddings, ",
+      max_context, ", it has ", context));
 }
 
 CostModel ModelOf(const SplitPlanOptions& options, int num_ranks) {

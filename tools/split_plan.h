@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "worker/schedule/cost_model.h"
 
 namespace lapidary {
@@ -47,6 +48,10 @@ struct SplitPlan {
   double transfer_seconds(const CostModel& model) const;
   int64_t received_bytes() const;  // By the rank that receives most.
 };
+
+// That a model whose positions end at `max_context` takes a prompt of `context`
+// tokens.  Errors: INVALID_ARGUMENT.
+absl::Status CheckContext(int context, int max_context);
 
 CostModel ModelOf(const SplitPlanOptions& options, int num_ranks);
 

@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/model_files.h"
 #include "common/testing/status_matchers.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/model/gemma_config.h"
 #include "worker/model/model_shape.h"
@@ -15,6 +17,9 @@
 
 namespace lapidary {
 namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 constexpr int kContext = 131072;
 
@@ -112,6 +117,19 @@ TEST_F(SplitPlanTest, LosesLittleToUnevenRanges) {
   const SplitPlan plan = PlanSplit(options_, 8, kContext);
   EXPECT_GE(plan.balance, 1);
   EXPECT_LE(plan.balance, 1.02);
+}
+
+TEST(CheckContextTest, TakesWhatTheModelHasPositionsFor) {
+  EXPECT_OK(CheckContext(1, 262144));
+  EXPECT_OK(CheckContext(262144, 262144));
+}
+
+TEST(CheckContextTest, RefusesMoreAndSaysWhatThereIs) {
+  EXPECT_THAT(CheckContext(262145, 262144),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("262144"), HasSubstr("262145"))));
+  EXPECT_THAT(CheckContext(0, 262144),
+              StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST_F(SplitPlanTest, HidesNoMoreThanItTransfers) {
