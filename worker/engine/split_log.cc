@@ -44,6 +44,7 @@ void SplitLog::AddStep(const StepPlan& plan, const SequenceStep& part,
   CHECK_EQ(static_cast<int>(reports.size()), num_ranks_);
   if (prompt_tokens < kLongPromptTokens) return;
   Open& open = open_[part.sequence];
+  if (part.start == 0) open = Open();  // What was preempted begins anew.
   PromptSplit& split = open.split;
   split.prompt_tokens = prompt_tokens;
   split.computed_tokens = std::min(part.start + part.num_tokens, prompt_tokens);

@@ -23,7 +23,8 @@ class SplitLog {
 
   // A step has run that computed positions [part.start, …) of a prompt of
   // `prompt_tokens`.  `reports` by rank.  What a step moved for several
-  // sequences counts for each of them.
+  // sequences counts for each of them.  A sequence that was preempted is
+  // computed again from position 0: its last run counts.
   void AddStep(const StepPlan& plan, const SequenceStep& part,
                int prompt_tokens, std::span<const StepReport> reports);
   // The last AddStep()'s step was planned longer than streams should wait.

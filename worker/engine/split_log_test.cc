@@ -94,6 +94,21 @@ TEST_F(SplitLogTest, ForgetsASequenceThatIsGone) {
   EXPECT_EQ(log_.last().token_split_rounds, 1);
 }
 
+TEST_F(SplitLogTest, CountsOnlyTheLastRunOfAPreemptedPrompt) {
+  Round(0, {1088, 2048});
+  Round(2048, {3008, 3968});
+  log_.AddOverLimit();
+  Round(0, {512, 1024});
+  const PromptSplit& split = log_.last();
+  EXPECT_EQ(split.computed_tokens, 1024);
+  EXPECT_EQ(split.token_split_rounds, 1);
+  EXPECT_EQ(split.token_split_tokens, 1024);
+  EXPECT_EQ(split.rounds_over_limit, 0);
+  EXPECT_THAT(split.range_tokens, ElementsAre(512, 512));
+  EXPECT_THAT(split.received_bytes, ElementsAre(100, 300));
+  EXPECT_THAT(split.seconds, DoubleEq(4));
+}
+
 TEST_F(SplitLogTest, CountsRoundsOverTheLimit) {
   Round(0, {1088, 2048});
   log_.AddOverLimit();
