@@ -86,6 +86,8 @@ TEST_F(SplitPlanTest, ReceivesWhatTheFormulasOfTokenSplitSay) {
   EXPECT_EQ(plan.cost.of(Transfer::kReplica).bytes, 0);
   EXPECT_EQ(plan.cost.of(Transfer::kKeys).bytes, 0);
   EXPECT_EQ(plan.cost.of(Transfer::kAllReduce).bytes, 0);
+  // One row, at the end.
+  EXPECT_EQ(plan.cost.of(Transfer::kFinalStates).bytes, shape.hidden_size * e);
   EXPECT_EQ(plan.cost.of(Transfer::kLogits).bytes,
             int64_t{shape.vocab_size} * 4 * 7 / 8);
 }

@@ -367,15 +367,14 @@ TEST_P(GroupBytesTest, LogitsGoToTheLeader) {
 
 // Each rank multiplies them with its vocabulary.
 TEST_P(GroupBytesTest, ARoundsFinalStatesGoToAllRanks) {
-  const int64_t state = int64_t{config_.hidden_size} * activation_bytes();
-  const Received received =
-      Round(EqualRanges(1), Replica::kUse, /*num_logits=*/kPageTokens + 3);
+  const std::vector<int> ends = EqualRanges(1);
+  const RoundSplit split(0, ends, kWindow);
+  constexpr int kRows = kPageTokens + 3;  // Of two ranges.
+  const Received received = Round(ends, Replica::kUse, kRows);
   EXPECT_EQ(received.Of(CollectiveKind::kBroadcast, Traffic::kHead),
             EachRank(1, [&](int rank) {
-              const int own = rank == num_ranks() - 1   ? kPageTokens
-                              : rank == num_ranks() - 2 ? 3
-                                                        : 0;
-              return (kPageTokens + 3 - own) * state;
+              return FinalStatesBytes(split, rank, kRows, config_.hidden_size,
+                                      activation_bytes());
             }));
 }
 
@@ -406,13 +405,17 @@ TEST_P(GroupBytesTest, AreWhatTheCostModelPlans) {
   };
   Step(90);
   const std::vector<int> ends = UnequalRanges();
-  const StepCost round = costs.TokenSplit(90, ends, kNoReplica, 0);
-  const Received of_round = Round(ends, Replica::kNone);
+  const StepCost round = costs.TokenSplit(90, ends, kNoReplica, 1);
+  const Received of_round = Round(ends, Replica::kNone, /*num_logits=*/1);
   EXPECT_EQ(
       most(of_round.Of(CollectiveKind::kSendReceive, Traffic::kWindowLayer)),
       round.of(Transfer::kHalo).bytes);
   EXPECT_EQ(most(of_round.Of(CollectiveKind::kAllToAll, Traffic::kWindowLayer)),
             round.of(Transfer::kWindowTail).bytes);
+  EXPECT_EQ(most(of_round.Of(CollectiveKind::kBroadcast, Traffic::kHead)),
+            round.of(Transfer::kFinalStates).bytes);
+  EXPECT_EQ(most(of_round.Of(CollectiveKind::kGather, Traffic::kHead)),
+            round.of(Transfer::kLogits).bytes);
   const int64_t keys =
       most(of_round.Of(CollectiveKind::kAllGather, Traffic::kGlobalLayer));
   // One rank may receive most of the round, another most of the pages.

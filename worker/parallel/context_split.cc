@@ -198,6 +198,13 @@ int64_t TailBytes(const RoundSplit& split, int rank, const WindowShape& shape) {
   return others * held * HeadBytes(shape);
 }
 
+int64_t FinalStatesBytes(const RoundSplit& split, int rank, int num_rows,
+                         int hidden_size, int activation_bytes) {
+  const PositionRange rows = {split.round().end - num_rows, split.round().end};
+  const int64_t others = num_rows - Intersect(rows, split.range(rank)).size();
+  return others * hidden_size * activation_bytes;
+}
+
 int64_t LogitsBytes(int64_t num_rows, int vocab_size, int num_ranks) {
   constexpr int kLogitBytes = 4;  // fp32
   return num_rows * vocab_size * kLogitBytes * (num_ranks - 1) / num_ranks;

@@ -155,6 +155,11 @@ int64_t HaloBytes(const RoundSplit& split, int rank, const WindowShape& shape);
 // Keys and values of the tail, of the heads that the rank holds.
 int64_t TailBytes(const RoundSplit& split, int rank, const WindowShape& shape);
 
+// Final states of the round's last `num_rows` positions, of h values, from the
+// ranks in whose ranges they are.
+int64_t FinalStatesBytes(const RoundSplit& split, int rank, int num_rows,
+                         int hidden_size, int activation_bytes);
+
 // Bytes of logits that the leader receives.
 //
 // REQUIRES: N divides the vocabulary's blocks of 16.

@@ -159,6 +159,14 @@ TEST(TravelBytesTest, OwnPagesDoNotTravel) {
 }
 
 // Of 100 positions of the window before rank 1's range, 64 are in the round.
+TEST(TravelBytesTest, FinalStatesComeFromTheRangesTheyAreIn) {
+  const std::vector<int> ends = {64, 128, 130};
+  const RoundSplit split(0, ends, 5);
+  EXPECT_EQ(FinalStatesBytes(split, 0, 5, 10, 4), 5 * 10 * 4);
+  EXPECT_EQ(FinalStatesBytes(split, 1, 5, 10, 4), 2 * 10 * 4);
+  EXPECT_EQ(FinalStatesBytes(split, 2, 5, 10, 4), 3 * 10 * 4);
+}
+
 TEST(TravelBytesTest, ARoundsBytesDependOnTheRange) {
   const std::vector<int> ends = {192, 384};
   const RoundSplit split(128, ends, /*window=*/101);

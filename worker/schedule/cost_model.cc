@@ -11,7 +11,6 @@ namespace lapidary {
 namespace {
 
 constexpr int kWeightBytes = 2;  // bf16
-constexpr int kLogitBytes = 4;   // fp32
 
 double Pairs(PositionRange queries) {
   // Σ (p + 1) over the queries.
@@ -49,6 +48,15 @@ int LongestRange(int start, std::span<const int> range_ends) {
   return longest;
 }
 
+// What the rank gets that receives most.
+int64_t Most(int num_ranks, absl::FunctionRef<int64_t(int)> bytes_of_rank) {
+  int64_t most = 0;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    most = std::max(most, bytes_of_rank(rank));
+  }
+  return most;
+}
+
 // Where a step from `context` may end: page borders, and `end`.
 int NumEnds(int context, int end) {
   return NumPages(end) - context / kPageTokens;
@@ -75,6 +83,8 @@ const char* TransferName(Transfer transfer) {
       return "halo";
     case Transfer::kWindowTail:
       return "window_tail";
+    case Transfer::kFinalStates:
+      return "final_states";
     case Transfer::kLogits:
       return "logits";
   }
@@ -233,6 +243,7 @@ StepCost CostModel::TokenSplit(int start, std::span<const int> range_ends,
   if (num_ranks_ == 1) return cost;
   AddRoundKeys(split, cost);
   AddWindowExchanges(split, cost);
+  AddFinalStates(split, num_logit_rows, cost);
   // What the queries see of the positions before the round.
   if (replica_tokens == kNoReplica) {
     AddGather(Transfer::kKeys, 0, start, cost);
@@ -249,20 +260,23 @@ GlobalShape CostModel::global_shape() const {
           .kv_heads = shape_.global_layers.kv_heads,
           .head_dim = shape_.global_layers.head_dim,
           .key_half = shape_.global_layers.key_half,
-          .activation_bytes = activation_bytes_};
+          .activation_bytes = activation_bytes_,
+          .k_eq_v = !shape_.global_layers.has_v};
 }
 
 // The pages with the keys of positions [first, end) in global layers come to
-// every rank.  Fewest of them are there already on the last ranks.
+// every rank.
 void CostModel::AddGather(Transfer transfer, int first, int end,
                           StepCost& cost) const {
-  const int pages = NumPages(end) - first / kPageTokens;
-  if (end <= first || shape_.global_layers.count == 0) return;
-  const int64_t received = pages - pages / num_ranks_;
+  const int layers = shape_.global_layers.count;
+  if (end <= first || layers == 0) return;
+  const int64_t bytes = Most(num_ranks_, [&](int rank) {
+    return PagesBytes(first / kPageTokens, NumPages(end), rank, num_ranks_,
+                      global_shape());
+  });
   StepCost::Exchanged& exchanged = cost.of(transfer);
-  exchanged.bytes += shape_.global_layers.count * received * kPageTokens *
-                     shape_.global_layers.stored() * activation_bytes_;
-  exchanged.exchanges += shape_.global_layers.count;
+  exchanged.bytes += layers * bytes;
+  exchanged.exchanges += layers;
 }
 
 void CostModel::AddQueries(int64_t num_tokens, StepCost& cost) const {
@@ -277,48 +291,49 @@ void CostModel::AddQueries(int64_t num_tokens, StepCost& cost) const {
 // The leader gets the other ranks' parts of the vocabulary.
 void CostModel::AddLogits(int num_logit_rows, StepCost& cost) const {
   if (num_logit_rows == 0 || num_ranks_ == 1) return;
-  cost.of(Transfer::kLogits) = {.bytes = int64_t{kLogitBytes} * num_logit_rows *
-                                         shape_.vocab_size * (num_ranks_ - 1) /
-                                         num_ranks_,
-                                .exchanges = 1};
+  cost.of(Transfer::kLogits) = {
+      .bytes = LogitsBytes(num_logit_rows, shape_.vocab_size, num_ranks_),
+      .exchanges = 1};
+}
+
+// Every rank gets the rows that it multiplies with its part of the vocabulary.
+void CostModel::AddFinalStates(const RoundSplit& split, int num_logit_rows,
+                               StepCost& cost) const {
+  if (num_logit_rows == 0) return;
+  cost.of(Transfer::kFinalStates) = {
+      .bytes = Most(num_ranks_,
+                    [&](int rank) {
+                      return FinalStatesBytes(split, rank, num_logit_rows,
+                                              shape_.hidden_size,
+                                              activation_bytes_);
+                    }),
+      .exchanges = 1};
 }
 
 // Every rank gets the projections of the others' keys.
 void CostModel::AddRoundKeys(const RoundSplit& split, StepCost& cost) const {
-  const ModelShape::Layers& layers = shape_.global_layers;
-  int fewest = split.round().size();
-  for (int rank = 0; rank < num_ranks_; ++rank) {
-    fewest = std::min(fewest, split.range(rank).size());
-  }
-  const int64_t token_bytes = int64_t{layers.kv_heads} * layers.head_dim *
-                              (layers.has_v ? 2 : 1) * activation_bytes_;
-  cost.of(Transfer::kRoundKeys) = {
-      .bytes = layers.count * token_bytes * (split.round().size() - fewest),
-      .exchanges = layers.count};
+  const int layers = shape_.global_layers.count;
+  const int64_t bytes = Most(num_ranks_, [&](int rank) {
+    return RoundKeysBytes(split, rank, global_shape());
+  });
+  cost.of(Transfer::kRoundKeys) = {.bytes = layers * bytes,
+                                   .exchanges = layers};
 }
 
 void CostModel::AddWindowExchanges(const RoundSplit& split,
                                    StepCost& cost) const {
-  const ModelShape::Layers& layers = shape_.window_layers;
-  if (layers.count == 0) return;
-  const int64_t head_bytes =
-      layers.stored() / layers.kv_heads * activation_bytes_;
-  const int held = ShareOfKvHeads(layers.kv_heads, 0, num_ranks_).count;
-  int64_t halo = 0;
-  int64_t tail = 0;
-  for (int rank = 0; rank < num_ranks_; ++rank) {
-    const PositionRange before = split.halo(rank);
-    const int in_round = Intersect(before, split.round()).size();
-    halo = std::max(
-        halo, int64_t{in_round} * layers.kv_heads +
-                  int64_t{before.size() - in_round} * (layers.kv_heads - held));
-    const int computed = Intersect(split.tail(), split.range(rank)).size();
-    tail = std::max(tail, int64_t{split.tail().size() - computed} * held);
-  }
-  cost.of(Transfer::kHalo) = {.bytes = layers.count * halo * head_bytes,
-                              .exchanges = layers.count};
-  cost.of(Transfer::kWindowTail) = {.bytes = layers.count * tail * head_bytes,
-                                    .exchanges = layers.count};
+  const int layers = shape_.window_layers.count;
+  if (layers == 0) return;
+  const WindowShape shape = {.kv_heads = shape_.window_layers.kv_heads,
+                             .head_dim = shape_.window_layers.head_dim,
+                             .activation_bytes = activation_bytes_};
+  const int64_t halo =
+      Most(num_ranks_, [&](int rank) { return HaloBytes(split, rank, shape); });
+  const int64_t tail =
+      Most(num_ranks_, [&](int rank) { return TailBytes(split, rank, shape); });
+  cost.of(Transfer::kHalo) = {.bytes = layers * halo, .exchanges = layers};
+  cost.of(Transfer::kWindowTail) = {.bytes = layers * tail,
+                                    .exchanges = layers};
 }
 
 double CostModel::TransferSeconds(const StepCost::Exchanged& exchanged) const {

@@ -9,8 +9,7 @@
 //   attention    max(4 H d pairs / N / attention     of the range with most
 //                    rate, key bytes / N / read rate)  pairs: the same, N = 1
 //   link         2 all-reduces a layer, queries or   halo, the round's keys,
-//   the
-//                keys of the global layers           tail, earlier keys
+//                keys of the global layers           the tail, earlier keys
 //
 // where pairs are (query, key) pairs under the mask. Under token split ranks
 // wait for each other's keys in every layer, so that each kind of work takes as
@@ -73,16 +72,17 @@ struct RankRates {
 
 // What ranks exchange in a step, by purpose.
 enum class Transfer : uint8_t {
-  kAllReduce,   // Sums of the layers' outputs.
-  kQueries,     // Of global layers, and their partial results.
-  kKeys,        // Earlier keys of global layers, through a buffer.
-  kReplica,     // Earlier keys of global layers, into the replica.
-  kRoundKeys,   // Of global layers, those of the round itself.
-  kHalo,        // Window keys before a range.
-  kWindowTail,  // Window keys for later steps.
+  kAllReduce,    // Sums of the layers' outputs.
+  kQueries,      // Of global layers, and their partial results.
+  kKeys,         // Earlier keys of global layers, through a buffer.
+  kReplica,      // Earlier keys of global layers, into the replica.
+  kRoundKeys,    // Of global layers, those of the round itself.
+  kHalo,         // Window keys before a range.
+  kWindowTail,   // Window keys for later steps.
+  kFinalStates,  // Of a round, to all ranks' parts of the LM head.
   kLogits,
 };
-inline constexpr int kNumTransfers = 8;
+inline constexpr int kNumTransfers = 9;
 
 // For people and JSON: "all_reduce" …
 const char* TransferName(Transfer transfer);
@@ -142,7 +142,8 @@ class CostModel {
 
   StepCost HeadSplit(std::span<const Part> parts, int num_logit_rows) const;
 
-  // A round from `start`; range_ends and replica_tokens as in StepPlan.
+  // A round from `start`; range_ends and replica_tokens as in StepPlan.  Logits
+  // are of its last positions.
   StepCost TokenSplit(int start, std::span<const int> range_ends,
                       int replica_tokens, int num_logit_rows) const;
 
@@ -204,6 +205,8 @@ class CostModel {
   void AddGather(Transfer transfer, int first, int end, StepCost& cost) const;
   void AddQueries(int64_t num_tokens, StepCost& cost) const;
   void AddLogits(int num_logit_rows, StepCost& cost) const;
+  void AddFinalStates(const RoundSplit& split, int num_logit_rows,
+                      StepCost& cost) const;
   void AddRoundKeys(const RoundSplit& split, StepCost& cost) const;
   void AddWindowExchanges(const RoundSplit& split, StepCost& cost) const;
 

@@ -224,6 +224,16 @@ TEST(CostModelTest, SendsTheTailToTheHeads) {
   EXPECT_EQ(cost.of(Transfer::kWindowTail).bytes, 2 * 4 * 16 * 4);
 }
 
+TEST(CostModelTest, SendsTheFinalStatesOfARoundToAllRanks) {
+  const CostModel model = Small(2, Rates(1, 1, 1));
+  const std::vector<int> ends = {64, 128};
+  const StepCost last = model.TokenSplit(0, ends, 0, /*num_logit_rows=*/3);
+  EXPECT_EQ(last.of(Transfer::kFinalStates).bytes, 3 * 10 * 4);
+  EXPECT_EQ(last.of(Transfer::kFinalStates).exchanges, 1);
+  const StepCost earlier = model.TokenSplit(0, ends, 0, /*num_logit_rows=*/0);
+  EXPECT_EQ(earlier.of(Transfer::kFinalStates).exchanges, 0);
+}
+
 TEST(CostModelTest, FillsTheReplicaWithWhatItLacks) {
   const CostModel model = Small(2, Rates(1, 1, 1));
   const int64_t page = 64 * 20 * 4;
