@@ -1,6 +1,7 @@
 #include "worker/rank.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -114,6 +115,7 @@ absl::Status Rank::Load() {
                     ? FormatByteSize(options_.kv_memory)
                     : std::string("half of what the weights leave"))
             << " for keys and values";
+  static_assert(2 * kMaxMemoryBytes <= INT64_MAX / kMaxGroupRanks);
   const int64_t each = options_.kv_memory + options_.replica_memory.value_or(0);
   ASSIGN_OR_RETURN(
       model_,

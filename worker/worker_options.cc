@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/byte_size.h"
 #include "common/status_macros.h"
 #include "common/tokens.h"
 
@@ -23,6 +24,14 @@ absl::Status ExpectInRange(absl::string_view flag, int64_t value, int64_t least,
   if (value >= least && value <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(flag, ": expected ", least, " to ", most, ", got ", value));
+}
+
+absl::Status ExpectMemory(absl::string_view flag, int64_t bytes,
+                          int64_t least) {
+  if (bytes >= least && bytes <= kMaxMemoryBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      flag, ": expected ", FormatByteSize(least), " to ",
+      FormatByteSize(kMaxMemoryBytes), ", got ", FormatByteSize(bytes)));
 }
 
 absl::Status ExpectAtLeast(absl::string_view flag, absl::Duration value,
@@ -56,7 +65,7 @@ absl::Status WorkerOptions::Validate() const {
   RETURN_IF_ERROR(ExpectAddress("--listen", listen));
   RETURN_IF_ERROR(ExpectAddress("--metrics-listen", metrics_listen));
   RETURN_IF_ERROR(ExpectInRange("--threads", threads, 0, 4096));
-  RETURN_IF_ERROR(ExpectInRange("--kv-memory", kv_memory, 0, kMaxInt64));
+  RETURN_IF_ERROR(ExpectMemory("--kv-memory", kv_memory, 0));
   RETURN_IF_ERROR(ExpectInRange("--max-sequences", max_sequences, 1, 4096));
   RETURN_IF_ERROR(ExpectInRange("--step-tokens", step_tokens, 1, 65536));
   RETURN_IF_ERROR(ExpectInRange("--max-waiting", max_waiting, 1, kMaxInt));
@@ -70,7 +79,6 @@ absl::Status WorkerOptions::Validate() const {
 }
 
 absl::Status WorkerOptions::ValidateGroup() const {
-  constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
   RETURN_IF_ERROR(ExpectInRange("--ranks", ranks, 1, kMaxGroupRanks));
   RETURN_IF_ERROR(ExpectInRange("--rank", rank, 0, ranks - 1));
   if (ranks > 1) {
@@ -89,9 +97,9 @@ absl::Status WorkerOptions::ValidateGroup() const {
         absl::StrCat("--round-tokens: expected a multiple of ", kPageTokens,
                      ", got ", round_tokens));
   }
-  RETURN_IF_ERROR(ExpectInRange("--replica-memory", replica_memory.value_or(0),
-                                0, kMaxInt64));
-  return ExpectInRange("--gather-memory", gather_memory, 1 << 20, kMaxInt64);
+  RETURN_IF_ERROR(
+      ExpectMemory("--replica-memory", replica_memory.value_or(0), 0));
+  return ExpectMemory("--gather-memory", gather_memory, 1 << 20);
 }
 
 }  // namespace lapidary

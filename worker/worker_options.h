@@ -16,6 +16,9 @@ namespace lapidary {
 
 // The largest group.
 inline constexpr int kMaxGroupRanks = 64;
+// The largest size that a flag may ask for, 1 PiB: what all ranks of a host ask
+// for together does not overflow.
+inline constexpr int64_t kMaxMemoryBytes = int64_t{1} << 50;
 
 // One flag of worker_main each, of the same name.
 struct WorkerOptions {

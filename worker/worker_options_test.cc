@@ -1,5 +1,6 @@
 #include "worker/worker_options.h"
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -38,6 +39,7 @@ TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
       {"--listen", [](auto& o) { o.listen = "127.0.0.1:99999"; }},
       {"--threads", [](auto& o) { o.threads = -1; }},
       {"--kv-memory", [](auto& o) { o.kv_memory = -1; }},
+      {"--kv-memory", [](auto& o) { o.kv_memory = kMaxMemoryBytes + 1; }},
       {"--max-sequences", [](auto& o) { o.max_sequences = 0; }},
       {"--step-tokens", [](auto& o) { o.step_tokens = 0; }},
       {"--max-waiting", [](auto& o) { o.max_waiting = 0; }},
@@ -59,7 +61,11 @@ TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
        [](auto& o) { o.inter_token_deadline = absl::ZeroDuration(); }},
       {"--round-tokens", [](auto& o) { o.round_tokens = 100; }},
       {"--replica-memory", [](auto& o) { o.replica_memory = -1; }},
+      {"--replica-memory",
+       [](auto& o) { o.replica_memory = kMaxMemoryBytes + 1; }},
       {"--gather-memory", [](auto& o) { o.gather_memory = 0; }},
+      {"--gather-memory",
+       [](auto& o) { o.gather_memory = kMaxMemoryBytes + 1; }},
       {"--drain-timeout", [](auto& o) { o.drain_timeout = absl::Seconds(-1); }},
   };
   for (const auto& [flag, spoil] : cases) {
@@ -68,6 +74,15 @@ TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
     EXPECT_THAT(options.Validate(),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(flag)));
   }
+}
+
+TEST(WorkerOptionsTest, TellsTheMemoryThatItExpects) {
+  WorkerOptions options = GoodOptions();
+  options.kv_memory = int64_t{1} << 61;
+  EXPECT_THAT(options.Validate(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "--kv-memory: expected 0 B to 1024.00 TiB, got "
+                       "2097152.00 TiB"));
 }
 
 }  // namespace
