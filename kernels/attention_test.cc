@@ -4,12 +4,19 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <climits>
+#include <cmath>
+#include <memory>
+#include <random>
 #include <vector>
 
+#include "common/tokens.h"
 #include "gtest/gtest.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/tensor.h"
 #include "kernels/testing/attention_fixture.h"
+#include "kernels/testing/matrix.h"
 
 namespace lapidary {
 namespace {
@@ -68,6 +75,87 @@ TEST_P(AttentionTest, AgreesWithFloat64OverSeveralPieces) {
       if (HasFatalFailure()) return;
     }
   }
+}
+
+// Shapes, windows, segments, ranks and cuts that nobody chose by hand.
+TEST_P(AttentionTest, AgreesWithFloat64OnShapesAtRandom) {
+  std::minstd_rand random(17);
+  const auto below = [&random](int bound) {
+    return static_cast<int>(random() % bound);
+  };
+  for (int trial = 0; trial < 120; ++trial) {
+    const int head_dim = 16 * (1 + below(6));
+    const int kv_heads = 1 + below(3);
+    const Layer layer = {.heads = kv_heads * (1 + below(5)),
+                         .kv_heads = kv_heads,
+                         .head_dim = head_dim,
+                         .key_half = below(head_dim / 2 + 1),
+                         .window = below(3) == 0 ? 0 : 1 + below(200)};
+    const int start = below(trial % 10 == 0 ? 1100 : 250);
+    const int count = 1 + below(trial % 10 == 1 ? 150 : 12);
+    const int first_page = below(2) == 0 ? 0 : below(4);
+    const int num_ranks = 1 + below(3);
+    const bool given = below(2) == 0;
+    const Options options = {
+        .step_keys = given ? StepKeys::kGiven : StepKeys::kInPages,
+        .earlier_keys = given ? below(start + 1) : 0,
+        .first_key = first_page * kPageTokens,
+        .end_key =
+            below(2) == 0 ? INT_MAX : (first_page + below(4)) * kPageTokens,
+        .rank = below(num_ranks),
+        .num_ranks = num_ranks,
+        .threads = 1 + below(3)};
+    SCOPED_TRACE(::testing::Message()
+                 << "trial " << trial << ": d " << head_dim << " key half "
+                 << layer.key_half << " window " << layer.window << " from "
+                 << start << " count " << count << " earlier "
+                 << options.earlier_keys << " keys [" << options.first_key
+                 << ", " << options.end_key << ") rank " << options.rank
+                 << " of " << num_ranks);
+    History history = RandomHistory(layer, dtype(), start + count, trial);
+    const Result result =
+        Attend(layer, {{.history = &history, .start = start, .count = count}},
+               options);
+    ExpectNear(layer, history, start, result, options);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// Such a row used to count as one that saw nothing, which a merge leaves out.
+TEST_P(AttentionTest, KeysThatAreNotNumbersShow) {
+  const Layer layer = {
+      .heads = 2, .kv_heads = 1, .head_dim = 32, .key_half = 8, .window = 0};
+  History history = RandomHistory(layer, dtype(), 70, 3);
+  history.keys.FillNan();
+  history.values.FillNan();
+  for (const int start : {0, 60}) {
+    const Result result =
+        Attend(layer, {{.history = &history, .start = start, .count = 10}}, {});
+    for (int r = 0; r < 10; ++r) {
+      for (int c = 0; c < 64; ++c) {
+        ASSERT_TRUE(std::isnan(result.out.at(r, c))) << r << ", " << c;
+      }
+      ASSERT_TRUE(std::isnan(result.lse.at(r, 1))) << r;
+    }
+  }
+}
+
+// It used to be asked for the pages before its start.
+TEST_P(AttentionTest, ASequenceWithoutTokensNeedsNoPages) {
+  const Layer layer = {
+      .heads = 2, .kv_heads = 1, .head_dim = 16, .key_half = 8, .window = 0};
+  const std::unique_ptr<Backend> backend = NewBackend(2);
+  PagedStore store(layer, dtype(), *backend);
+  const AttentionSequence sequences[] = {{.num_tokens = 0, .start = 100}};
+  Matrix q(dtype(), 1, 32);
+  Matrix out(dtype(), 1, 32);
+  out.Set(0, 5, 3.0f);
+  backend->Attend({.q = q.tensor(),
+                   .planes = store.planes(),
+                   .sequences = sequences,
+                   .num_heads = 2,
+                   .out = out.tensor()});
+  EXPECT_EQ(out.at(0, 5), 3.0f);
 }
 
 // Bit for bit.

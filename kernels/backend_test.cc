@@ -6,15 +6,19 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <random>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "common/testing/status_matchers.h"
+#include "common/tokens.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/bf16.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/pack.h"
+#include "kernels/tensor.h"
 #include "kernels/testing/matrix.h"
 
 namespace lapidary {
@@ -90,6 +94,113 @@ TEST_P(BackendTest, MatMulMultipliesWithTheTransposedWeights) {
   }
 }
 
+// Rows beyond a thread's share of 512, blocks of columns that do not fill a
+// tile, views of weights, and an output that lies among other columns.
+TEST_P(BackendTest, MatMulAgreesOnShapesAtRandom) {
+  std::minstd_rand random(11);
+  const auto below = [&random](int bound) {
+    return static_cast<int>(random() % bound);
+  };
+  for (int trial = 0; trial < 24; ++trial) {
+    const int rows = trial % 4 == 0 ? 505 + below(530) : 1 + below(40);
+    const int out_cols = 16 * (1 + below(9));
+    const int in = 2 * (1 + below(trial % 4 == 0 ? 100 : 400));
+    const int first_row = 16 * below(3);
+    const int first_col = 2 * below(20);
+    const int margin = 1 + below(5);
+    SCOPED_TRACE(::testing::Message()
+                 << rows << " x " << in << " times " << in << " x " << out_cols
+                 << " from " << first_row << ", " << first_col);
+    Matrix x = Random(rows, in, trial);
+    const Weights w(first_row + out_cols + 16, first_col + in + 2, trial);
+    Matrix out = Empty(rows, margin + out_cols + 3);
+    out.FillNan();
+    backend_->MatMul(x.tensor(),
+                     w.packed().Rows(first_row, out_cols).Cols(first_col, in),
+                     out.tensor().Cols(margin, out_cols));
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < out.cols(); ++c) {
+        if (c < margin || c >= margin + out_cols) {
+          ASSERT_TRUE(std::isnan(out.at(r, c))) << "column " << c;
+        } else {
+          ASSERT_FALSE(std::isnan(out.at(r, c))) << r << ", " << c;
+        }
+      }
+    }
+    for (int sample = 0; sample < 300; ++sample) {
+      const int r = sample == 0 ? rows - 1 : below(rows);
+      const int c = sample == 0 ? out_cols - 1 : below(out_cols);
+      double sum = 0;
+      double magnitude = 0;
+      for (int k = 0; k < in; ++k) {
+        const double product =
+            double{x.at(r, k)} * w.at(first_row + c, first_col + k);
+        sum += product;
+        magnitude += std::abs(product);
+      }
+      ExpectNear(out.at(r, margin + c), sum, magnitude);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// A sum of nothing, as for a rank whose share is empty.
+TEST_P(BackendTest, MatMulOverNoColumnsIsZero) {
+  for (const int rows : {1, 17, 520}) {
+    Matrix x = Random(rows, 4, 1);
+    const Weights w(80, 4, 2);
+    Matrix out = Empty(rows, 80);
+    // Leaves other numbers in memory that is used again.
+    backend_->MatMul(x.tensor(), w.packed(), out.tensor());
+    backend_->MatMul(x.tensor().Cols(0, 0), w.packed().Cols(0, 0),
+                     out.tensor());
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < 80; ++c) ASSERT_EQ(out.at(r, c), 0) << r << ", " << c;
+    }
+  }
+}
+
+TEST_P(BackendTest, TakesMatricesWithoutRows) {
+  const Weights w(32, 16, 2);
+  Matrix x = Empty(0, 32);
+  backend_->RmsNorm(x.tensor(), nullptr, 1e-6f, x.tensor());
+  backend_->Add(x.tensor(), x.tensor(), 1.0f, x.tensor());
+  backend_->MatMul(x.tensor().Cols(0, 16), w.packed(), x.tensor());
+  backend_->GeluMul(x.tensor(), x.tensor().Cols(0, 16));
+  backend_->Embed(w.packed(), {}, 1.0f, x.tensor().Cols(0, 16));
+  EXPECT_OK(backend_->Synchronize());
+}
+
+// The table of a model has more elements than an int counts.
+TEST_P(BackendTest, ReadsWeightsBeyondTwoBillionElements) {
+  constexpr int kRows = 262144;
+  constexpr int kCols = 15360;
+  constexpr int kBlock = PackedMatrix::kBlockRows;
+  const int64_t elements = int64_t{kRows} * kCols;
+  const absl::StatusOr<void*> memory =
+      backend_->Allocate(elements * static_cast<int64_t>(sizeof(Bf16)));
+  if (!memory.ok()) GTEST_SKIP() << "needs 8 GB of addresses, and uses little";
+  auto* const data = static_cast<Bf16*>(*memory);
+  const PackedMatrix table = {data, kRows, kCols, int64_t{kBlock} * kCols};
+  const Weights last(kBlock, kCols, 3);
+  PackRows(last.row_major().data(), kBlock, kCols,
+           data + elements - int64_t{kBlock} * kCols);
+  const TokenId ids[] = {kRows - 1, kRows - kBlock};
+  Matrix x = Empty(2, kCols);
+  backend_->Embed(table, ids, 1.0f, x.tensor());
+  for (int c = 0; c < kCols; ++c) {
+    ASSERT_EQ(x.at(0, c), last.at(kBlock - 1, c)) << c;
+    ASSERT_EQ(x.at(1, c), last.at(0, c)) << c;
+  }
+  Matrix expected = Empty(2, kBlock);
+  Matrix out = Empty(2, kBlock);
+  backend_->MatMul(x.tensor(), last.packed(), expected.tensor());
+  backend_->MatMul(x.tensor(), table.Rows(kRows - kBlock, kBlock),
+                   out.tensor());
+  for (int r = 0; r < 2; ++r) ASSERT_TRUE(out.SameRow(r, expected, r));
+  backend_->Free(*memory);
+}
+
 TEST_P(BackendTest, MatMulTakesViewsOfWeights) {
   Matrix x = Random(5, 32, 1);
   const Weights w(64, 96, 2);
@@ -153,7 +264,7 @@ TEST_P(BackendTest, EmbedReadsRowsOfThePackedTable) {
 
 TEST_P(BackendTest, RmsNormDividesByTheRootMeanSquare) {
   const Weights weight(16, 3840, 4);
-  for (const int cols : {16, 80, 256, 3840}) {
+  for (const int cols : {1, 3, 15, 17, 63, 80, 130, 256, 3840}) {
     for (const Bf16* w :
          {static_cast<const Bf16*>(nullptr), weight.row_major().data()}) {
       Matrix x = Random(7, cols, 5);
@@ -200,19 +311,41 @@ TEST_P(BackendTest, AddRoundsTheSumBeforeItScales) {
 }
 
 TEST_P(BackendTest, GeluMulGatesTheSecondHalf) {
-  Matrix x = Random(7, 2 * 1040, 8, 12.0f);
-  Matrix out = Empty(7, 1040);
-  backend_->GeluMul(x.tensor(), out.tensor());
-  for (int r = 0; r < 7; ++r) {
-    for (int c = 0; c < 1040; ++c) {
-      const double g = x.at(r, c);
-      const double inner = std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g);
-      // 0.5 (1 + tanh(inner)), without the cancellation.
-      const double gelu = g / (1 + std::exp(-2 * inner));
-      const double expected = gelu * x.at(r, 1040 + c);
-      ExpectNear(out.at(r, c), expected,
-                 std::abs(expected) * (1 + std::abs(inner)) + 1e-30);
+  for (const int cols : {1, 7, 17, 36, 1040}) {
+    Matrix x = Random(7, 2 * cols, 8, 12.0f);
+    Matrix out = Empty(7, cols);
+    backend_->GeluMul(x.tensor(), out.tensor());
+    for (int r = 0; r < 7; ++r) {
+      for (int c = 0; c < cols; ++c) {
+        const double g = x.at(r, c);
+        const double inner = std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g);
+        // 0.5 (1 + tanh(inner)), without the cancellation.
+        const double gelu = g / (1 + std::exp(-2 * inner));
+        const double expected = gelu * x.at(r, cols + c);
+        ExpectNear(out.at(r, c), expected,
+                   std::abs(expected) * (1 + std::abs(inner)) + 1e-30);
+      }
     }
+  }
+}
+
+TEST_P(BackendTest, GeluMulAndSoftCapSaturateFarFromZero) {
+  Matrix x = Empty(1, 2 * 19);
+  for (int c = 0; c < 19; ++c) {
+    x.Set(0, c, c % 2 == 0 ? 1e30f : -1e30f);
+    x.Set(0, 19 + c, 0.5f);
+  }
+  Matrix out = Empty(1, 19);
+  backend_->GeluMul(x.tensor(), out.tensor());
+  for (int c = 0; c < 19; ++c) {
+    const float expected = c % 2 == 0 ? x.at(0, c) * 0.5f : 0.0f;
+    ASSERT_NEAR(out.at(0, c), expected, 1e-6f) << c;
+  }
+  Matrix capped(DType::kF32, 1, 19);
+  for (int c = 0; c < 19; ++c) capped.Set(0, c, c % 2 == 0 ? 1e38f : -1e38f);
+  backend_->SoftCap(capped.tensor(), 30.0f);
+  for (int c = 0; c < 19; ++c) {
+    ASSERT_EQ(capped.at(0, c), c % 2 == 0 ? 30.0f : -30.0f) << c;
   }
 }
 

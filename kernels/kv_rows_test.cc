@@ -116,6 +116,69 @@ TEST_P(AttentionTest, ReadKvGivesBackWhatWriteKvWrote) {
   }
 }
 
+// A layer's planes may have more elements than an int counts.
+TEST_P(AttentionTest, PagesMayLieBeyondTwoBillionElements) {
+  constexpr int kHeads = 2;
+  constexpr int kDim = 512;
+  constexpr int kHalf = 64;
+  constexpr int kLength = 130;
+  constexpr int kFar = 40000;  // 2.6e9 values of two heads before this page.
+  const Layer layer = {.heads = kHeads,
+                       .kv_heads = kHeads,
+                       .head_dim = kDim,
+                       .key_half = kHalf,
+                       .window = 0};
+  const std::unique_ptr<Backend> backend = NewBackend(2);
+  const int64_t slots = int64_t{kFar + 3} * kHeads * kPageTokens;
+  const int64_t size = SizeOf(dtype());
+  KvPlanes planes = {.dtype = dtype(),
+                     .kv_heads = kHeads,
+                     .head_dim = kDim,
+                     .key_half = kHalf};
+  const auto key_memory = backend->Allocate(slots * 2 * kHalf * size);
+  const auto value_memory = backend->Allocate(slots * kDim * size);
+  if (!key_memory.ok() || !value_memory.ok()) {
+    GTEST_SKIP() << "needs 13 GB of addresses, of which it uses little";
+  }
+  planes.keys = *key_memory;
+  planes.values = *value_memory;
+  History history = RandomHistory(layer, dtype(), kLength, 9);
+  const auto attend = [&](const std::vector<PageId>& pages) {
+    const AttentionSequence sequence = {.num_tokens = kLength,
+                                        .start = 0,
+                                        .pages = pages.data(),
+                                        .num_pages = 3};
+    const int first_position = 0;
+    backend->WriteKv({.keys = history.keys.tensor(),
+                      .values = history.values.tensor(),
+                      .planes = planes,
+                      .sequences = {&sequence, 1},
+                      .first_positions = {&first_position, 1}});
+    Matrix out(dtype(), kLength, kHeads * kDim);
+    backend->Attend({.q = history.q.tensor(),
+                     .planes = planes,
+                     .sequences = {&sequence, 1},
+                     .num_heads = kHeads,
+                     .out = out.tensor()});
+    return out;
+  };
+  const std::vector<PageId> far = {kFar + 1, kFar, kFar + 2};
+  const Matrix expected = attend({0, 1, 2});
+  const Matrix out = attend(far);
+  Matrix keys(dtype(), kLength, history.keys.cols());
+  Matrix values(dtype(), kLength, history.values.cols());
+  backend->ReadKv({.planes = planes,
+                   .pages = far.data(),
+                   .num_pages = 3,
+                   .keys = keys.tensor(),
+                   .values = values.tensor()});
+  for (int r = 0; r < kLength; ++r) {
+    ASSERT_TRUE(out.SameRow(r, expected, r)) << r;
+    ASSERT_TRUE(keys.SameRow(r, history.keys, r)) << r;
+    ASSERT_TRUE(values.SameRow(r, history.values, r)) << r;
+  }
+}
+
 TEST_P(AttentionTest, QkNormRopeNormsTurnsAndFolds) {
   struct Shape {
     int heads;

@@ -58,6 +58,8 @@ KeySpan KeysOf(const AttendArgs& args, const AttentionSequence& sequence,
 }
 
 void CheckSequence(const AttendArgs& args, const AttentionSequence& sequence) {
+  CHECK_GE(sequence.num_tokens, 0);
+  CHECK_GE(sequence.first_row, 0);
   CHECK(sequence.earlier_keys >= 0 && sequence.earlier_keys <= sequence.start)
       << sequence.earlier_keys << " keys before " << sequence.start;
   CHECK_GE(sequence.first_key, 0);
@@ -119,6 +121,7 @@ void Attention::ListItems(const AttendArgs& args) {
   const int tokens = TokensPerItem(args);
   for (const AttentionSequence& sequence : args.sequences) {
     CheckSequence(args, sequence);
+    if (sequence.num_tokens == 0) continue;
     CheckPages(args, sequence);
     for (int t = 0; t < sequence.num_tokens; t += tokens) {
       const int count = std::min(tokens, sequence.num_tokens - t);

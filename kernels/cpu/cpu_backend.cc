@@ -302,6 +302,7 @@ void CpuBackend::WriteKv(const WriteKvArgs& args) {
   for (size_t s = 0; s < args.sequences.size(); ++s) {
     const AttentionSequence& sequence = args.sequences[s];
     const int first_key = sequence.start - sequence.earlier_keys;
+    CHECK_GE(first_key, 0);
     const int begin = std::max(first_key, args.first_positions[s]);
     const int end = sequence.start + sequence.num_tokens;
     if (begin >= end) continue;
@@ -354,6 +355,7 @@ void CpuBackend::Attend(const AttendArgs& args) {
   CHECK(args.first_head >= 0 && args.first_head + args.num_heads <= layer_heads)
       << args.num_heads << " heads from " << args.first_head << " of "
       << layer_heads;
+  CHECK_GT(planes.head_dim, 0);
   CHECK_EQ(planes.head_dim % 16, 0);
   CHECK(planes.key_half >= 0 && planes.key_half <= planes.head_dim / 2);
   CHECK_EQ(args.q.cols, args.num_heads * planes.head_dim);
@@ -363,6 +365,8 @@ void CpuBackend::Attend(const AttendArgs& args) {
   CHECK(args.out.dtype == args.q.dtype || args.out.dtype == DType::kF32);
   CheckLse(args.lse, args.q.rows, args.num_heads);
   CHECK_GE(args.window, 0);
+  CHECK(args.rank >= 0 && args.rank < args.num_ranks)
+      << "rank " << args.rank << " of " << args.num_ranks;
   if (args.step_values.data != nullptr) {
     CheckRowsOfPlanes(planes, args.step_keys, args.step_values);
   }

@@ -13,8 +13,8 @@ namespace lapidary::cpu {
 
 class Scratch {
  public:
-  // At least `bytes`, aligned to 64 bytes, with any content.  Valid until the
-  // next call.
+  // At least `bytes`, aligned to 64 bytes, with any content.  Valid until a
+  // call for more than ever before: so threads may share what Reserve(0) gives.
   void* Reserve(int64_t bytes) {
     constexpr int64_t kAlignment = 64;
     if (bytes > size_) {
