@@ -44,49 +44,70 @@ std::shared_ptr<grpc::Channel> NewChannel(const std::string& address,
 }
 
 // The calls of one client that have not ended.  Thread-safe.
+//
+// A context holds on to the channel, and the last to let go of a channel joins
+// gRPC's threads.  A callback runs on one of these, so the client, which has
+// the channel too, outlives all contexts.
 class OpenCalls {
  public:
-  void Add(grpc::ClientContext* context) {
+  class Call {
+   public:
+    virtual void Cancel() = 0;
+
+   protected:
+    ~Call() = default;
+  };
+
+  void Add(Call* call) {
     MutexLock lock(mutex_);
-    contexts_.push_back(context);
-    if (cancelled_) context->TryCancel();
+    ++open_;
+    calls_.push_back(call);
+    if (cancelled_) call->Cancel();
   }
 
-  void Remove(grpc::ClientContext* context) {
+  // `call` has ended.  Destroys its context.
+  void End(Call* call, std::unique_ptr<grpc::ClientContext>& context) {
+    {
+      MutexLock lock(mutex_);
+      std::erase(calls_, call);
+    }
+    context.reset();
     MutexLock lock(mutex_);
-    std::erase(contexts_, context);
-    if (contexts_.empty()) none_.SignalAll();
+    if (--open_ == 0) none_.SignalAll();
   }
 
   void CancelAndWait() {
     MutexLock lock(mutex_);
     cancelled_ = true;
-    for (grpc::ClientContext* context : contexts_) context->TryCancel();
-    while (!contexts_.empty()) none_.Wait(mutex_);
+    for (Call* call : calls_) call->Cancel();
+    while (open_ > 0) none_.Wait(mutex_);
   }
 
  private:
   Mutex mutex_;
   CondVar none_;
-  std::vector<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Call*> calls_ ABSL_GUARDED_BY(mutex_);
+  int open_ ABSL_GUARDED_BY(mutex_) = 0;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 template <typename Message>
 class GrpcStream : public WorkerStream,
+                   public OpenCalls::Call,
                    public grpc::ClientReadReactor<Message>,
                    public std::enable_shared_from_this<GrpcStream<Message>> {
  public:
   GrpcStream(StreamHandler<Message> handler, OpenCalls& open_calls)
       : handler_(std::move(handler)), open_calls_(open_calls) {}
 
-  grpc::ClientContext& context() { return context_; }
+  // REQUIRES: Start() has not been called.
+  grpc::ClientContext& context() { return *context_; }
 
   // After the stub's call: from here on the stream keeps itself alive until
   // its end.
   void Start() {
     self_ = this->shared_from_this();
-    open_calls_.Add(&context_);
+    open_calls_.Add(this);
     this->AddHold();  // Reads are not always under way.
     this->StartCall();
   }
@@ -99,8 +120,8 @@ class GrpcStream : public WorkerStream,
   }
 
   void Cancel() override {
-    context_.TryCancel();
     MutexLock lock(mutex_);
+    if (context_ != nullptr) context_->TryCancel();
     cancelled_ = true;
     if (ended_ || reading_) return;
     reading_ = true;
@@ -129,14 +150,21 @@ class GrpcStream : public WorkerStream,
   void OnDone(const grpc::Status& status) override {
     handler_.on_done(FromGrpcStatus(status));
     handler_ = {};  // What it keeps alive may be what keeps this alive.
-    open_calls_.Remove(&context_);
+    std::unique_ptr<grpc::ClientContext> context;
+    {
+      MutexLock lock(mutex_);
+      context = std::move(context_);
+    }
+    open_calls_.End(this, context);
     self_.reset();
   }
 
  private:
   StreamHandler<Message> handler_;
   OpenCalls& open_calls_;
-  grpc::ClientContext context_;
+  // Null after the end.  Guarded by mutex_ from Start() on.
+  std::unique_ptr<grpc::ClientContext> context_ =
+      std::make_unique<grpc::ClientContext>();
   Message message_;  // Written by gRPC while reading_.
   std::shared_ptr<GrpcStream> self_;
   Mutex mutex_;
@@ -156,23 +184,26 @@ class GrpcWorkerClient : public WorkerClient {
                 std::function<void(const absl::StatusOr<v1::DescribeResponse>&)>
                     done) override {
     // Owned by the callback.
-    struct Call {
-      grpc::ClientContext context;
+    struct DescribeCall final : OpenCalls::Call {
+      void Cancel() override { context->TryCancel(); }
+
+      std::unique_ptr<grpc::ClientContext> context =
+          std::make_unique<grpc::ClientContext>();
       v1::DescribeRequest request;
       v1::DescribeResponse response;
     };
-    auto* call = new Call;
-    call->context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-    open_calls_.Add(&call->context);
+    auto* call = new DescribeCall;
+    call->context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    open_calls_.Add(call);
     stub_->async()->Describe(
-        &call->context, &call->request, &call->response,
+        call->context.get(), &call->request, &call->response,
         [this, call, done = std::move(done)](const grpc::Status& status) {
           if (status.ok()) {
             done(call->response);
           } else {
             done(FromGrpcStatus(status));
           }
-          open_calls_.Remove(&call->context);
+          open_calls_.End(call, call->context);
           delete call;
         });
   }

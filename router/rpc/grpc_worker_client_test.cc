@@ -49,12 +49,15 @@ class GrpcWorkerClientTest : public ::testing::Test {
  protected:
   GrpcWorkerClientTest() {
     grpc::ServerBuilder builder;
-    int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
-                             &port);
+                             &port_);
     builder.RegisterService(&worker_);
     server_ = builder.BuildAndStart();
-    client_ = NewGrpcWorkerClient(absl::StrCat("127.0.0.1:", port), {});
+    Connect();
+  }
+
+  void Connect() {
+    client_ = NewGrpcWorkerClient(absl::StrCat("127.0.0.1:", port_), {});
   }
 
   // Runs up to `max_tokens`.
@@ -75,6 +78,7 @@ class GrpcWorkerClientTest : public ::testing::Test {
   }
 
   CountingWorker worker_;
+  int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
   BoundedQueue<uint32_t> tokens_{1000};
   BoundedQueue<absl::Status> done_{10};
@@ -121,6 +125,18 @@ TEST_F(GrpcWorkerClientTest, DestructionEndsWhatRuns) {
   Run(0)->ReadNext();
   client_.reset();
   EXPECT_THAT(*done_.Pop(), StatusIs(absl::StatusCode::kCancelled));
+}
+
+// Whether a read is under way or not, and however far gRPC's thread is with a
+// call's end.
+TEST_F(GrpcWorkerClientTest, DestructionEndsWhatRunsAtAnyMoment) {
+  constexpr int kRepeats = 300;
+  for (int i = 0; i < kRepeats; ++i) {
+    Connect();
+    Run(0)->ReadNext();
+    client_.reset();
+    EXPECT_THAT(*done_.Pop(), StatusIs(absl::StatusCode::kCancelled));
+  }
 }
 
 TEST_F(GrpcWorkerClientTest, AGroupThatIsNotThereIsUnavailable) {
