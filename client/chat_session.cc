@@ -31,10 +31,10 @@ bool HasRole(const v1::Conversation& conversation, int index,
 }  // namespace
 
 ChatSession::ChatSession(const v1::GenerateRequest& settings,
-                         absl::string_view system, bool think)
+                         const Options& options)
     : request_(settings) {
-  conversation().set_enable_thinking(think);
-  SetSystem(system);
+  conversation().set_enable_thinking(options.think);
+  SetSystem(options.system);
 }
 
 ChatSession::Action ChatSession::Read(absl::string_view line) {

@@ -20,9 +20,14 @@ namespace lapidary {
 // Thread-compatible.
 class ChatSession {
  public:
+  // How the conversation begins.
+  struct Options {
+    std::string system = {};  // Empty: no system message.
+    bool think = false;
+  };
+
   // `settings`: sampling and limits of every request, without a prompt.
-  ChatSession(const v1::GenerateRequest& settings, absl::string_view system,
-              bool think);
+  ChatSession(const v1::GenerateRequest& settings, const Options& options);
 
   enum class Action {
     kNothing,  // An empty line.

@@ -27,7 +27,7 @@ std::vector<std::string> Messages(const ChatSession& session) {
 }
 
 TEST(ChatSessionTest, CarriesTheHistory) {
-  ChatSession session({}, "Be brief.", false);
+  ChatSession session({}, {.system = "Be brief."});
   EXPECT_EQ(session.Read("One?"), Action::kAsk);
   session.AddAnswer("1", "");
   EXPECT_EQ(session.Read("Two?"), Action::kAsk);
@@ -38,20 +38,20 @@ TEST(ChatSessionTest, CarriesTheHistory) {
 TEST(ChatSessionTest, KeepsTheSettings) {
   v1::GenerateRequest settings;
   settings.set_max_tokens(5);
-  ChatSession session(settings, "", true);
+  ChatSession session(settings, {.think = true});
   session.Read("One?");
   EXPECT_EQ(session.request().max_tokens(), 5u);
   EXPECT_TRUE(session.request().conversation().enable_thinking());
 }
 
 TEST(ChatSessionTest, IgnoresEmptyLines) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   EXPECT_EQ(session.Read("  "), Action::kNothing);
   EXPECT_THAT(Messages(session), IsEmpty());
 }
 
 TEST(ChatSessionTest, RetryForgetsTheAnswer) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   session.Read("One?");
   session.AddAnswer("2", "");
   EXPECT_EQ(session.Read("/retry"), Action::kAsk);
@@ -59,12 +59,12 @@ TEST(ChatSessionTest, RetryForgetsTheAnswer) {
 }
 
 TEST(ChatSessionTest, RetryNeedsAQuestion) {
-  ChatSession session({}, "Be brief.", false);
+  ChatSession session({}, {.system = "Be brief."});
   EXPECT_EQ(session.Read("/retry"), Action::kShow);
 }
 
 TEST(ChatSessionTest, DropsAQuestionThatFailed) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   session.Read("One?");
   session.DropQuestion();
   EXPECT_THAT(Messages(session), IsEmpty());
@@ -72,7 +72,7 @@ TEST(ChatSessionTest, DropsAQuestionThatFailed) {
 
 // It used to forget the answer before, and to ask that question again.
 TEST(ChatSessionTest, RetryAsksAQuestionThatFailed) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   session.Read("One?");
   session.AddAnswer("1", "");
   session.Read("Two?");
@@ -83,7 +83,7 @@ TEST(ChatSessionTest, RetryAsksAQuestionThatFailed) {
 }
 
 TEST(ChatSessionTest, ReplacesTheSystemMessage) {
-  ChatSession session({}, "Be brief.", false);
+  ChatSession session({}, {.system = "Be brief."});
   session.Read("One?");
   EXPECT_EQ(session.Read("/system Be long."), Action::kShow);
   EXPECT_THAT(Messages(session), ElementsAre("system: Be long.", "user: One?"));
@@ -92,7 +92,7 @@ TEST(ChatSessionTest, ReplacesTheSystemMessage) {
 }
 
 TEST(ChatSessionTest, ClearKeepsTheSystemMessage) {
-  ChatSession session({}, "Be brief.", false);
+  ChatSession session({}, {.system = "Be brief."});
   session.Read("One?");
   session.AddAnswer("1", "");
   session.Read("/clear");
@@ -100,7 +100,7 @@ TEST(ChatSessionTest, ClearKeepsTheSystemMessage) {
 }
 
 TEST(ChatSessionTest, ThinkToggles) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   session.Read("/think");
   EXPECT_TRUE(session.request().conversation().enable_thinking());
   session.Read("/think");
@@ -108,7 +108,7 @@ TEST(ChatSessionTest, ThinkToggles) {
 }
 
 TEST(ChatSessionTest, SavesToTheNamedFile) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   session.Read("One?");
   session.AddAnswer("1", "Hm");
   EXPECT_EQ(session.Read("/save a b.jsonl"), Action::kSave);
@@ -120,20 +120,20 @@ TEST(ChatSessionTest, SavesToTheNamedFile) {
 }
 
 TEST(ChatSessionTest, QuitsAndHelps) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   EXPECT_EQ(session.Read("/help"), Action::kShow);
   EXPECT_THAT(session.reply(), HasSubstr("/retry"));
   EXPECT_EQ(session.Read("/quit"), Action::kQuit);
 }
 
 TEST(ChatSessionTest, NamesAnUnknownCommand) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   EXPECT_EQ(session.Read("/frobnicate now"), Action::kShow);
   EXPECT_THAT(session.reply(), HasSubstr("/frobnicate"));
 }
 
 TEST(ChatSessionTest, TwoSlashesSayOne) {
-  ChatSession session({}, "", false);
+  ChatSession session({}, {});
   EXPECT_EQ(session.Read("//etc/hosts"), Action::kAsk);
   EXPECT_THAT(Messages(session), ElementsAre("user: /etc/hosts"));
 }

@@ -91,7 +91,8 @@ absl::Status RunChat(Connection& connection, const RequestOptions& settings,
   RETURN_IF_ERROR(CheckChatSettings(settings));
   ASSIGN_OR_RETURN(const v1::GenerateRequest request,
                    MakeRequestSettings(settings));
-  ChatSession session(request, settings.system, settings.think);
+  ChatSession session(request,
+                      {.system = settings.system, .think = settings.think});
   const bool interactive = isatty(STDIN_FILENO) == 1;
   if (interactive) {
     ASSIGN_OR_RETURN(const v1::GetModelResponse model, connection.GetModel());
