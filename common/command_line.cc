@@ -3,12 +3,17 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
+#include <map>
 
+#include "absl/flags/commandlineflag.h"
 #include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
 #include "absl/flags/usage.h"
 #include "absl/flags/usage_config.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 
 namespace lapidary {
 namespace {
@@ -37,23 +42,65 @@ std::vector<std::string> JoinHyphens(const std::vector<std::string>& from) {
   return arguments;
 }
 
+// Only the project's own flags, which are defined in files with main().
+bool IsOurs(absl::string_view file) {
+  return !absl::StrContains(file, "absl/flags/");
+}
+
+bool AsksForHelp(const std::vector<std::string>& arguments) {
+  const auto end = std::find(arguments.begin(), arguments.end(), "--");
+  return std::find(arguments.begin(), end, "--help") != end;
+}
+
+// Adds words to `text`, in lines that are not too long.
+void AppendWrapped(absl::string_view words, std::string& text) {
+  constexpr size_t kLineLength = 80;
+  std::string line = " ";
+  for (const absl::string_view word : absl::StrSplit(words, ' ')) {
+    if (line.size() + 1 + word.size() > kLineLength) {
+      absl::StrAppend(&text, line, "\n");
+      line = "     ";
+    }
+    absl::StrAppend(&line, " ", word);
+  }
+  absl::StrAppend(&text, line, "\n");
+}
+
+// What each flag is for, by name.
+std::string FlagsText() {
+  std::map<std::string, std::string> lines;
+  for (const auto& [name, flag] : absl::GetAllFlags()) {
+    if (!IsOurs(flag->Filename())) continue;
+    const std::string hyphened =
+        absl::StrReplaceAll(flag->Name(), {{"_", "-"}});
+    std::string& line = lines[hyphened];
+    line = absl::StrCat("--", hyphened, " (", flag->Help(), ")");
+    if (const std::string value = flag->DefaultValue(); !value.empty()) {
+      absl::StrAppend(&line, "; default: ", value);
+    }
+  }
+  std::string text = lines.empty() ? "" : "\nFlags:\n";
+  for (const auto& [name, line] : lines) AppendWrapped(line, text);
+  return text;
+}
+
 }  // namespace
 
 std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
                                           char** argv) {
   absl::SetProgramUsageMessage(usage);
   absl::FlagsUsageConfig config;
-  // Only the project's own flags: they are defined in files with main().
-  config.contains_help_flags = [](absl::string_view file) {
-    return absl::StrContains(file, "_main.cc") ||
-           absl::StartsWith(file, "tools/");
-  };
+  config.contains_help_flags = IsOurs;
   absl::SetFlagsUsageConfig(config);
 
   std::vector<std::string> arguments =
       JoinHyphens(std::vector<std::string>(argv, argv + argc));
   for (auto it = arguments.begin(); it != arguments.end() && *it != "--"; ++it)
     *it = WithUnderscores(*it);
+  if (AsksForHelp(arguments)) {  // absl would answer with exit code 1.
+    std::cout << usage << "\n" << FlagsText() << std::flush;
+    std::exit(EXIT_SUCCESS);
+  }
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
 

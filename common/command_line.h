@@ -11,9 +11,10 @@
 namespace lapidary {
 
 // Parses absl flags, spelled with hyphens or with underscores
-// (--kv-memory = --kv_memory), answers --help with `usage`, and returns the
-// positional arguments without the program's name.  An unknown flag or a bad
-// value ends the program with exit code 1 and a line that names it.
+// (--kv-memory = --kv_memory), and returns the positional arguments without the
+// program's name.  --help prints `usage` and all flags, and ends the program
+// with exit code 0; an unknown flag or a bad value ends it with exit code 1 and
+// a line that names it.
 //
 // Call it first thing in main(), once.
 std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,

@@ -3,12 +3,16 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "gtest/gtest.h"
 
-ABSL_FLAG(std::string, some_file, "", "a flag of the test");
+ABSL_FLAG(int, some_count, 3, "another");
+ABSL_FLAG(std::string, some_file, "",
+          "a flag of the test that has so much to say about itself that it "
+          "goes over two lines");
 
 namespace lapidary {
 namespace {
@@ -31,6 +35,25 @@ TEST(CommandLineDeathTest, TakesHyphensForUnderscores) {
 TEST(CommandLineDeathTest, TakesAHyphenAsAValueWithoutAWarning) {
   EXPECT_EXIT(Parse({"--some-file", "-"}), testing::ExitedWithCode(0),
               "^file \\[-\\]");
+}
+
+// A death test matches stderr.
+[[noreturn]] void ParseWithOutputToStderr(std::vector<std::string> arguments) {
+  std::cout.rdbuf(std::cerr.rdbuf());
+  Parse(std::move(arguments));
+}
+
+TEST(CommandLineDeathTest, HelpPrintsUsageAndFlagsAndIsNoFailure) {
+  EXPECT_EXIT(ParseWithOutputToStderr({"--other", "--help"}),
+              testing::ExitedWithCode(0),
+              "^does this\n\nFlags:\n  --some-count \\(another\\); default: "
+              "3\n  --some-file \\(a flag of the test that .*\n"
+              "      .*over two lines\\)\n$");
+}
+
+TEST(CommandLineDeathTest, HelpBehindTwoHyphensIsAnArgument) {
+  EXPECT_EXIT(Parse({"--", "--help"}), testing::ExitedWithCode(1),
+              "got '--help'");
 }
 
 TEST(CommandLineDeathTest, RefusesAnUnknownFlag) {
