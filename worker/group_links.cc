@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/deadline.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/parallel/gloo_collective.h"
@@ -70,7 +71,7 @@ absl::Status GroupLinks::Connect(absl::Duration timeout) {
                                     [this, timeout](std::string ours) {
                                       return Share(std::move(ours), timeout);
                                     },
-                                .deadline = absl::Now() + timeout}));
+                                .deadline = Deadline::In(timeout)}));
   collective_ = between_processes_.get();
   return absl::OkStatus();
 }

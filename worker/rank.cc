@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/byte_size.h"
+#include "common/deadline.h"
 #include "common/process.h"
 #include "common/status_macros.h"
 #include "common/tokens.h"
@@ -177,10 +178,10 @@ absl::StatusOr<std::string> Rank::Report() {
   if (links_->size() > 1) {
     ASSIGN_OR_RETURN(rates_, MeasureRates(config_, model_->weights(),
                                           options_.compute, model_->backend()));
-    links_->collective().SetDeadline(clock_.Now() + kStageTimeout);
+    links_->collective().SetDeadline(Deadline::In(kStageTimeout));
     ASSIGN_OR_RETURN(const LinkRates link,
                      MeasureLink(links_->collective(), clock_));
-    links_->collective().SetDeadline(absl::InfiniteFuture());
+    links_->collective().SetDeadline(Deadline::Never());
     rates_.link_bytes = link.bytes;
     rates_.link_latency = link.latency;
     LOG(INFO) << "rates: " << rates_.matmul_flops / 1e9

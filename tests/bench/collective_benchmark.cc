@@ -23,6 +23,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "glog/logging.h"
 #include "kernels/tensor.h"
 #include "worker/parallel/collective.h"
@@ -120,7 +121,7 @@ class Rank {
                            all[1 - rank] = Swap(socket, own);
                            return all;
                          },
-                     .deadline = absl::Now() + absl::Seconds(30)});
+                     .deadline = Deadline::In(absl::Seconds(30))});
     CHECK(collective.ok()) << collective.status();
     collective_ = *std::move(collective);
   }

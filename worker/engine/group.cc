@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/deadline.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/parallel/collective_ops.h"
@@ -78,9 +79,9 @@ absl::StatusOr<FrameHeader> CheckedHeader(const char* bytes) {
 }
 
 // Waits for its first message for ever.
-absl::StatusOr<Frame> ReceiveFrame(Collective& collective, Clock& clock) {
+absl::StatusOr<Frame> ReceiveFrame(Collective& collective) {
   alignas(float) std::array<char, kFirstBytes> first;
-  collective.SetDeadline(absl::InfiniteFuture());
+  collective.SetDeadline(Deadline::Never());
   RETURN_IF_ERROR(Broadcast(collective, Traffic::kControl, /*root=*/0,
                             BytesTensor(first.data(), first.size())));
   ASSIGN_OR_RETURN(const FrameHeader header, CheckedHeader(first.data()));
@@ -89,7 +90,7 @@ absl::StatusOr<Frame> ReceiveFrame(Collective& collective, Clock& clock) {
   frame.payload.resize(in_first + RoundUp(header.size - in_first));
   std::memcpy(frame.payload.data(), first.data() + sizeof(header), in_first);
   if (frame.payload.size() > in_first) {
-    collective.SetDeadline(clock.Now() + StepTimeLimit(absl::ZeroDuration()));
+    collective.SetDeadline(Deadline::In(StepTimeLimit(absl::ZeroDuration())));
     RETURN_IF_ERROR(Broadcast(collective, Traffic::kControl, /*root=*/0,
                               BytesTensor(frame.payload.data() + in_first,
                                           frame.payload.size() - in_first)));
@@ -101,8 +102,8 @@ absl::StatusOr<Frame> ReceiveFrame(Collective& collective, Clock& clock) {
 // All ranks are told to stop before one of them goes: one that is gone would
 // be missed by another that still waits for a frame.  When it has failed, they
 // go as well.
-void AwaitAllStopping(Collective& collective, Clock& clock) {
-  collective.SetDeadline(clock.Now() + StepTimeLimit(absl::ZeroDuration()));
+void AwaitAllStopping(Collective& collective) {
+  collective.SetDeadline(Deadline::In(StepTimeLimit(absl::ZeroDuration())));
   std::vector<float> stopping(collective.size());
   const Tensor all = {stopping.data(), DType::kF32, collective.size(), 1, 1};
   AllGather(collective, Traffic::kControl, all.Rows(collective.rank(), 1), all)
@@ -118,7 +119,7 @@ class StepWatch {
     parts_.progress.layer = 0;
     parts_.progress.step = step_;
     if (parts_.on_step_begin) parts_.on_step_begin(step_, limit);
-    parts_.collective.SetDeadline(start_ + limit);
+    parts_.collective.SetDeadline(Deadline::In(limit));
   }
   ~StepWatch() {
     parts_.progress.step = StepProgress::kIdle;
@@ -212,10 +213,10 @@ absl::Status GroupLeader::CollectReports(const StepReport& ours) {
 
 absl::Status GroupLeader::Stop() {
   if (!failure_.ok() || parts_.collective.size() == 1) return absl::OkStatus();
-  parts_.collective.SetDeadline(parts_.clock.Now() +
-                                StepTimeLimit(absl::ZeroDuration()));
+  parts_.collective.SetDeadline(
+      Deadline::In(StepTimeLimit(absl::ZeroDuration())));
   RETURN_IF_ERROR(SendFrame(parts_.collective, FrameKind::kStop, ""));
-  AwaitAllStopping(parts_.collective, parts_.clock);
+  AwaitAllStopping(parts_.collective);
   return absl::OkStatus();
 }
 
@@ -223,10 +224,9 @@ absl::Status Follow(
     const RankParts& parts, const PlanLimits& limits,
     const std::function<void(const StepPlan&, const StepReport&)>& on_step) {
   for (;;) {
-    ASSIGN_OR_RETURN(const Frame frame,
-                     ReceiveFrame(parts.collective, parts.clock));
+    ASSIGN_OR_RETURN(const Frame frame, ReceiveFrame(parts.collective));
     if (frame.kind == FrameKind::kStop) {
-      AwaitAllStopping(parts.collective, parts.clock);
+      AwaitAllStopping(parts.collective);
       return absl::OkStatus();
     }
     ASSIGN_OR_RETURN(const StepPlan plan,

@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "common/clock.h"
 #include "common/status_macros.h"
+#include "common/testing/fake_clock.h"
 #include "common/testing/status_matchers.h"
 #include "common/tokens.h"
 #include "gmock/gmock.h"
@@ -57,6 +57,7 @@ struct Rank {
         .forward = [this](const StepPlan& plan) -> absl::StatusOr<Tensor> {
           steps_seen.push_back(progress.step);
           plans.push_back(plan);
+          clock.Advance(clock_jump);
           if (!error.ok()) return error;
           return Tensor{logits, DType::kF32, 1, 4, 4};
         },
@@ -68,7 +69,8 @@ struct Rank {
   }
 
   Collective& collective_;
-  SystemClock clock;
+  FakeClock clock;
+  absl::Duration clock_jump;  // In each step.
   StepProgress progress;
   std::vector<StepPlan> plans;
   std::vector<int64_t> steps_seen;
@@ -152,6 +154,17 @@ TEST_F(GroupTest, TellsWhatAStepMayTake) {
   EXPECT_THAT(leader_rank_.limits, ElementsAre(absl::Seconds(12)));
   EXPECT_THAT(follower_.limits, ElementsAre(absl::Seconds(12)));
   EXPECT_EQ(leader_rank_.steps_ended, 1);
+}
+
+// Deadlines were of the clock that one sets.
+TEST_F(GroupTest, AClockThatIsSetEndsNoStep) {
+  leader_rank_.clock_jump = absl::Hours(1);
+  follower_.clock_jump = -absl::Hours(1);
+  StartFollower();
+  ASSERT_OK(leader_.Run(Plan(1, 1)).status());
+  ASSERT_OK(leader_.Run(Plan(2, 1)).status());
+  ASSERT_OK(leader_.Stop());
+  EXPECT_OK(Join());
 }
 
 TEST_F(GroupTest, GivesTheLeaderAReportOfEachRank) {

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -29,7 +30,7 @@ class CountingCollective : public Collective {
 
   int rank() const override { return 0; }
   int size() const override { return size_; }
-  void SetDeadline(absl::Time) override {}
+  void SetDeadline(Deadline) override {}
   absl::Status AllReduceSum(Traffic, Tensor) override {
     ++sums;
     return sum_status;

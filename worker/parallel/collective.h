@@ -19,7 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "common/deadline.h"
 #include "kernels/tensor.h"
 #include "worker/parallel/transfer_counters.h"
 
@@ -46,8 +46,8 @@ class Collective {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // What is called from now on ends by `deadline`.  Infinite at first.
-  virtual void SetDeadline(absl::Time deadline) = 0;
+  // What is called from now on ends by `deadline`.  Never at first.
+  virtual void SetDeadline(Deadline deadline) = 0;
 
   // x becomes the sum of all ranks' x, in fp32, in the order of the ranks,
   // rounded once at the end: the same bits on every rank.

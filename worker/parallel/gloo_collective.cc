@@ -17,7 +17,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/deadline.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "gloo/transport/address.h"
@@ -47,9 +48,8 @@ constexpr absl::Duration kClockSlack = absl::Milliseconds(2);
 constexpr int kConnectTimeouts = 5;
 
 // Rounded up, so that the deadline has passed when Gloo gives up.
-std::chrono::milliseconds TimeUntil(absl::Time deadline) {
-  const absl::Duration left =
-      std::clamp(deadline - absl::Now(), absl::ZeroDuration(), kForever);
+std::chrono::milliseconds TimeUntil(Deadline deadline) {
+  const absl::Duration left = std::min(deadline.left(), kForever);
   return absl::ToChronoMilliseconds(absl::Ceil(left, absl::Milliseconds(1)));
 }
 
@@ -62,9 +62,8 @@ absl::string_view WithoutPlace(absl::string_view message) {
   return message.substr(end + 2);
 }
 
-absl::Status ErrorOf(int peer, const std::exception& error,
-                     absl::Time deadline) {
-  if (absl::Now() + kClockSlack >= deadline) {
+absl::Status ErrorOf(int peer, const std::exception& error, Deadline deadline) {
+  if (deadline.left() <= kClockSlack) {
     return absl::DeadlineExceededError(
         absl::StrCat("rank ", peer, " did not do its part in time"));
   }
@@ -110,7 +109,7 @@ class GlooTransport : public Transport {
                          std::span<const char> bytes) override;
   absl::Status StartReceive(int from, int64_t exchange,
                             std::span<char> bytes) override;
-  absl::Status Finish(int64_t exchange, absl::Time deadline) override;
+  absl::Status Finish(int64_t exchange, Deadline deadline) override;
 
  private:
   enum class Direction { kSend, kReceive };
@@ -123,11 +122,11 @@ class GlooTransport : public Transport {
   };
 
   absl::Status Start(Message message, void* data, size_t bytes);
-  static absl::Status Wait(const Message& message, absl::Time deadline);
+  static absl::Status Wait(const Message& message, Deadline deadline);
   absl::StatusOr<std::string> Listen(const std::string& host,
-                                     absl::Time deadline);
+                                     Deadline deadline);
   absl::Status ConnectTo(int peer, absl::string_view addresses,
-                         absl::Time deadline);
+                         Deadline deadline);
 
   const int rank_;
   const int size_;
@@ -158,7 +157,7 @@ absl::Status GlooTransport::Start(Message message, void* data, size_t bytes) {
       message.buffer->recv(message.peer, message.exchange);
     }
   } catch (const std::exception& error) {
-    return ErrorOf(message.peer, error, absl::InfiniteFuture());
+    return ErrorOf(message.peer, error, Deadline::Never());
   }
   messages_.push_back(std::move(message));
   return absl::OkStatus();
@@ -166,7 +165,7 @@ absl::Status GlooTransport::Start(Message message, void* data, size_t bytes) {
 
 // A buffer that goes takes its message along: Gloo holds it by a weak pointer,
 // and by a strong one while it copies.
-absl::Status GlooTransport::Finish(int64_t exchange, absl::Time deadline) {
+absl::Status GlooTransport::Finish(int64_t exchange, Deadline deadline) {
   absl::Status status;
   for (const Message& message : messages_) {
     if (message.exchange != exchange) continue;
@@ -178,7 +177,7 @@ absl::Status GlooTransport::Finish(int64_t exchange, absl::Time deadline) {
   return status;
 }
 
-absl::Status GlooTransport::Wait(const Message& message, absl::Time deadline) {
+absl::Status GlooTransport::Wait(const Message& message, Deadline deadline) {
   try {
     const bool done = message.direction == Direction::kSend
                           ? message.buffer->waitSend(TimeUntil(deadline))
@@ -206,7 +205,7 @@ absl::Status GlooTransport::Connect(const GlooOptions& options) {
 // Listens for each rank on a port of its own; returns the addresses by rank,
 // one after the other.
 absl::StatusOr<std::string> GlooTransport::Listen(const std::string& host,
-                                                  absl::Time deadline) {
+                                                  Deadline deadline) {
   std::string addresses;
   try {
     gloo::transport::tcp::attr attributes;
@@ -230,7 +229,7 @@ absl::StatusOr<std::string> GlooTransport::Listen(const std::string& host,
 }
 
 absl::Status GlooTransport::ConnectTo(int peer, absl::string_view addresses,
-                                      absl::Time deadline) {
+                                      Deadline deadline) {
   if (addresses.size() != address_bytes_ * size_) {
     return absl::UnavailableError(
         absl::StrCat("rank ", peer, ": needs ", address_bytes_ * size_,

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "common/deadline.h"
 #include "worker/parallel/collective.h"
 
 namespace lapidary {
@@ -26,7 +26,7 @@ struct GlooOptions {
       all_gather;
 
   // Of connecting.
-  absl::Time deadline = absl::InfiniteFuture();
+  Deadline deadline = Deadline::Never();
 };
 
 // Connects every rank with every other; each calls it once.  Gloo runs a thread

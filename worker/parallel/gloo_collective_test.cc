@@ -9,8 +9,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "common/mutex.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
@@ -53,7 +53,7 @@ GlooOptions OptionsOf(int rank, int num_ranks, Blackboard& blackboard) {
               [&blackboard, rank](std::string own) {
                 return blackboard.Gather(rank, std::move(own));
               },
-          .deadline = absl::Now() + absl::Minutes(5)};
+          .deadline = Deadline::In(absl::Minutes(5))};
 }
 
 // Each rank is a thread with connections of its own, as processes would have.
@@ -123,7 +123,7 @@ TEST(GlooCollectiveTest, GivesUpOnARankThatWentMeanwhile) {
     goes.join();
     return addresses;
   };
-  options.deadline = absl::Now() + absl::Seconds(1);
+  options.deadline = Deadline::In(absl::Seconds(1));
   EXPECT_THAT(ConnectGloo(options).status().message(), HasSubstr("rank 1"));
 }
 TEST(GlooCollectiveTest, RefusesAddressesOfAnotherSize) {

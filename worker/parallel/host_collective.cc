@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/deadline.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/parallel/rank_sum.h"
@@ -209,7 +210,8 @@ absl::Status HostCollective::Fail(absl::Status status) {
   status_ = std::move(status);
   for (Pending& pending : pending_) {
     if (pending.id == Pending::kNone) continue;
-    transport_->Finish(pending.id, absl::InfinitePast()).IgnoreError();
+    transport_->Finish(pending.id, Deadline::In(absl::ZeroDuration()))
+        .IgnoreError();
     pending.id = Pending::kNone;
   }
   return status_;

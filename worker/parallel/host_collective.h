@@ -11,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "common/deadline.h"
 #include "kernels/tensor.h"
 #include "worker/parallel/collective.h"
 #include "worker/parallel/message_packer.h"
@@ -44,7 +44,7 @@ class HostCollective : public Collective {
 
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
-  void SetDeadline(absl::Time deadline) override { deadline_ = deadline; }
+  void SetDeadline(Deadline deadline) override { deadline_ = deadline; }
   absl::Status AllReduceSum(Traffic traffic, Tensor x) override;
   absl::Status ReduceScatterSum(Traffic traffic, Tensor x, Tensor out) override;
 
@@ -82,7 +82,7 @@ class HostCollective : public Collective {
 
   Pending& PendingOf(ExchangeId id);
 
-  absl::Time deadline_ = absl::InfiniteFuture();
+  Deadline deadline_ = Deadline::Never();
   absl::Status status_;
   ExchangeId next_id_ = 0;
   TransferCounters counters_;

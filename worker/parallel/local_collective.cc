@@ -9,8 +9,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "common/mutex.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
@@ -30,7 +30,7 @@ class LocalGroup::Link {
     offers_.push_back({exchange, bytes, State::kOffered});
     changed_.SignalAll();
   }
-  absl::Status AwaitTaken(int64_t exchange, absl::Time deadline) {
+  absl::Status AwaitTaken(int64_t exchange, Deadline deadline) {
     MutexLock lock(mutex_);
     absl::Status status;
     // One that is being taken must be waited for: it is being read.
@@ -40,8 +40,7 @@ class LocalGroup::Link {
         status = Check(to_, "did not take", deadline);
         if (!status.ok()) break;
       }
-      WaitUntil(it->state == State::kOffered ? deadline
-                                             : absl::InfiniteFuture());
+      WaitUntil(it->state == State::kOffered ? deadline : Deadline::Never());
     }
     offers_.erase(Find(exchange));
     return status;
@@ -49,7 +48,7 @@ class LocalGroup::Link {
 
   // The receiver's side: copies the message to `bytes`.
   absl::Status Take(int64_t exchange, std::span<char> bytes,
-                    absl::Time deadline) {
+                    Deadline deadline) {
     std::span<const char> offered;
     {
       MutexLock lock(mutex_);
@@ -97,21 +96,19 @@ class LocalGroup::Link {
     return absl::UnavailableError("a rank of the group is gone");
   }
 
-  absl::Status Check(int other, const char* what, absl::Time deadline)
+  absl::Status Check(int other, const char* what, Deadline deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     RETURN_IF_ERROR(CheckOpen());
-    if (deadline == absl::InfiniteFuture() || absl::Now() < deadline) {
-      return absl::OkStatus();
-    }
+    if (!deadline.has_passed()) return absl::OkStatus();
     return absl::DeadlineExceededError(
         absl::StrCat("rank ", other, " ", what, " its part in time"));
   }
 
-  void WaitUntil(absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (deadline == absl::InfiniteFuture()) {
+  void WaitUntil(Deadline deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (deadline.left() == absl::InfiniteDuration()) {
       changed_.Wait(mutex_);
     } else {
-      changed_.WaitFor(mutex_, deadline - absl::Now());
+      changed_.WaitFor(mutex_, deadline.left());
     }
   }
 
@@ -145,10 +142,10 @@ class LocalGroup::Transport : public lapidary::Transport {
   }
 
   // After an error it waits for nothing more, but ends all messages.
-  absl::Status Finish(int64_t exchange, absl::Time deadline) override {
+  absl::Status Finish(int64_t exchange, Deadline deadline) override {
     absl::Status status;
     const auto until = [&] {
-      return status.ok() ? deadline : absl::InfinitePast();
+      return status.ok() ? deadline : Deadline::In(absl::ZeroDuration());
     };
     for (const Receive& receive : receives_) {
       if (receive.exchange != exchange) continue;

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/tensor.h"
@@ -36,7 +37,9 @@ namespace {
 constexpr int kNumRanks = 3;
 constexpr int kValues = 10007;
 
-absl::Time Later() { return absl::Now() + absl::Minutes(2); }
+constexpr absl::Duration kPatience = absl::Minutes(2);
+
+absl::Time Later() { return absl::Now() + kPatience; }
 
 Tensor View(std::vector<float>& values) {
   const int size = static_cast<int>(values.size());
@@ -63,7 +66,7 @@ class Rank {
                          [&](std::string own) {
                            return channel_->AllGather(std::move(own), Later());
                          },
-                     .deadline = Later()});
+                     .deadline = Deadline::In(kPatience)});
     if (collective.ok()) collective_ = *std::move(collective);
   }
 

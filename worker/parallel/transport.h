@@ -7,7 +7,7 @@
 #include <span>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
+#include "common/deadline.h"
 
 namespace lapidary {
 
@@ -37,7 +37,7 @@ class Transport {
 
   // Waits for all messages of `exchange`.  When it has returned, an error
   // included, their memory is no longer touched; so after the destructor.
-  virtual absl::Status Finish(int64_t exchange, absl::Time deadline) = 0;
+  virtual absl::Status Finish(int64_t exchange, Deadline deadline) = 0;
 };
 
 }  // namespace lapidary

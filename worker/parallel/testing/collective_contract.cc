@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "kernels/bf16.h"
@@ -409,12 +410,12 @@ TEST_P(CollectiveContract, GivesUpOnALateRankAtItsDeadline) {
   Run([&](Collective& collective) {
     if (collective.rank() == late) return others_done.wait();
     Matrix x(DType::kF32, 4, 4);
-    collective.SetDeadline(absl::InfinitePast());
+    collective.SetDeadline(Deadline::In(absl::ZeroDuration()));
     const absl::Status status = Broadcast(collective, kHead, late, x.tensor());
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kDeadlineExceeded,
                                  HasSubstr(absl::StrCat("rank ", late))));
     // It stays so.
-    collective.SetDeadline(absl::InfiniteFuture());
+    collective.SetDeadline(Deadline::Never());
     EXPECT_EQ(collective.AllReduceSum(kHead, x.tensor()), status);
     others_done.count_down();
   });
@@ -437,7 +438,7 @@ TEST_P(CollectiveContract, LeavesOtherExchangesAloneAfterAnError) {
           collective.Start(CollectiveKind::kSendReceive, kHead, sends, {});
       ASSERT_OK(first);
       ASSERT_OK(second);
-      collective.SetDeadline(absl::InfinitePast());
+      collective.SetDeadline(Deadline::In(absl::ZeroDuration()));
       EXPECT_FALSE(collective.Wait(*first).ok());
       EXPECT_FALSE(collective.Wait(*second).ok());
     }  // Sanitizers see whoever still touches the tensors.
