@@ -32,16 +32,17 @@ SmallGroup SmallModel::Start(const Options& options) const {
   const int pages = NumPages(options.max_tokens);
   const int max_step_tokens = options.max_sequences * pages * kPageTokens;
   SmallGroup small;
-  small.group =
-      ValueOrDie(InProcessGroup::Load({.model_dir = checkpoint_dir_,
-                                       .image_dir = checkpoint_dir_,
-                                       .compute = options.compute,
-                                       .cpu = {.threads = 1},
-                                       .max_step_tokens = max_step_tokens,
-                                       .max_logit_rows = max_step_tokens,
-                                       .max_range_tokens = pages * kPageTokens,
-                                       .gather_pages = options.gather_pages},
-                                      options.num_ranks));
+  small.group = ValueOrDie(InProcessGroup::Load(
+      {.model_dir = checkpoint_dir_,
+       .image_dir = checkpoint_dir_,
+       .compute = options.compute,
+       .cpu = {.threads = 1},
+       .max_step_tokens = max_step_tokens,
+       .max_logit_rows = options.max_logit_rows > 0 ? options.max_logit_rows
+                                                    : max_step_tokens,
+       .max_range_tokens = pages * kPageTokens,
+       .gather_pages = options.gather_pages},
+      options.num_ranks));
   const bool replica = options.replica == SequenceDriver::Replica::kUse;
   small.driver =
       ValueOrDie(SequenceDriver::Create(*small.group,

@@ -33,6 +33,7 @@ class SmallModel {
     int num_ranks = 1;
     int max_tokens = 0;  // Of a sequence, a step of it and a rank's range.
     int max_sequences = 1;
+    int max_logit_rows = 0;  // Of a step; 0: all of its tokens.
     int gather_pages = 256;
     SequenceDriver::Replica replica = SequenceDriver::Replica::kUse;
   };

@@ -7,6 +7,7 @@
 
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/model/exchange_memory.h"
 #include "worker/model/head_split_attention.h"
 #include "worker/model/rank_resources.h"
 #include "worker/model/rank_weights.h"
@@ -358,7 +359,8 @@ int64_t Gemma::MemoryBytes(const GemmaConfig& config, const Options& options,
   const Workspace::Shape shape = WorkspaceShape(options, 0, num_ranks);
   int64_t bytes =
       Workspace::MemoryBytes(config, shape, options.compute) +
-      ContextAttention::MemoryBytes(ContextLimits(config, options), num_ranks);
+      ContextAttention::MemoryBytes(ContextLimits(config, options), num_ranks) +
+      ExchangeMemoryBytes(config, shape, options.gather_pages, options.compute);
   if (shape.max_range_tokens > 0) {
     bytes +=
         TokenSplitAttention::MemoryBytes(config, options.compute, num_ranks);

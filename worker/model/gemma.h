@@ -60,8 +60,8 @@ class Gemma {
       Backend& backend, Collective& collective, const Options& options);
   ~Gemma();
 
-  // Bytes that Create() allocates on the device of a rank, key/value memory
-  // apart.
+  // Bytes that a rank needs beside key/value memory: what Create() allocates
+  // on the device, and what its exchanges come to take in the host's memory.
   //
   // REQUIRES: the ranks divide the heads.
   static int64_t MemoryBytes(const GemmaConfig& config, const Options& options,

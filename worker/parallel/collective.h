@@ -75,6 +75,9 @@ class Collective {
   virtual absl::Status Wait(ExchangeId id) = 0;
 
   virtual const TransferCounters& counters() const = 0;
+
+  // Bytes of memory that it holds for what it packs and adds up.
+  virtual int64_t memory_bytes() const = 0;
 };
 
 }  // namespace lapidary

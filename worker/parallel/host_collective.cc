@@ -158,6 +158,14 @@ absl::Status HostCollective::Exchange(std::span<const RankPart> sends,
   return absl::OkStatus();
 }
 
+int64_t HostCollective::memory_bytes() const {
+  int64_t bytes = others_.bytes();
+  for (const Pending& pending : pending_) {
+    bytes += pending.sends.staging_bytes() + pending.receives.staging_bytes();
+  }
+  return bytes;
+}
+
 absl::StatusOr<HostCollective::Pending*> HostCollective::Begin(
     std::span<const RankPart> sends, std::span<const RankPart> receives) {
   Pending& pending = PendingOf(Pending::kNone);

@@ -55,6 +55,7 @@ class HostCollective : public Collective {
   absl::Status Wait(ExchangeId id) override;
 
   const TransferCounters& counters() const override { return counters_; }
+  int64_t memory_bytes() const override;
 
  private:
   // An exchange under way.

@@ -18,6 +18,8 @@ class StagingMemory {
   // `bytes` bytes, whose content is lost where it grows.
   char* Reserve(int64_t bytes);
 
+  int64_t bytes() const { return bytes_; }
+
  private:
   std::unique_ptr<char[]> memory_;
   int64_t bytes_ = 0;
@@ -42,6 +44,8 @@ class MessagePacker {
   // By rank.
   std::span<const Message> messages() const { return messages_; }
   int64_t total_bytes() const { return total_bytes_; }
+  // Memory that it holds, of the largest messages so far.
+  int64_t staging_bytes() const { return staging_.bytes(); }
 
   // Copies the parts to their messages, or the messages to their parts.
   void Pack();
