@@ -106,7 +106,9 @@ void Worker::StartEngine() {
                       .vocab_size = config.vocab_size},
       [this](const StepPlan& plan) {
         absl::StatusOr<StepResult> result = leader_->Run(plan);
-        group_metrics_.CountTransfers(rank_->links().collective().counters());
+        const Collective& collective = rank_->links().collective();
+        group_metrics_.CountTransfers(collective.counters());
+        group_metrics_.SetExchangeMemory(collective.memory_bytes());
         return result;
       },
       clock_,

@@ -3,6 +3,7 @@
 
 #include "worker/model/exchange_memory.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "tests/parity/reference_model.h"
 #include "tests/parity/small_group.h"
 #include "tools/sequence_driver.h"
+#include "worker/model/gemma_config.h"
 #include "worker/model/workspace.h"
 #include "worker/parallel/collective.h"
 
@@ -25,6 +27,7 @@ using Replica = SequenceDriver::Replica;
 
 constexpr int kMaxTokens = 1024;
 constexpr int kGatherPages = 3;
+constexpr int kMaxLogitRows = kPageTokens;
 
 struct Param {
   std::string name;
@@ -39,8 +42,14 @@ class ExchangeMemoryTest : public ::testing::TestWithParam<Param> {
  protected:
   int num_ranks() const { return GetParam().num_ranks; }
 
-  void Step(int num_tokens) {
-    const Part part = {.sequence = &sequence_, .num_tokens = num_tokens};
+  // Logits of its last `num_logits` tokens.
+  void Step(int num_tokens, int num_logits = 0) {
+    Part part = {.sequence = &sequence_, .num_tokens = num_tokens};
+    for (int i = num_tokens - num_logits; i < num_tokens; ++i) {
+      part.logit_positions.push_back(sequence_.num_computed + i);
+    }
+    shape_.max_step_tokens = std::max(shape_.max_step_tokens, num_tokens);
+    shape_.max_logit_rows = std::max(shape_.max_logit_rows, num_logits);
     EXPECT_OK(group_.driver->Step({&part, 1}));
   }
 
@@ -53,20 +62,18 @@ class ExchangeMemoryTest : public ::testing::TestWithParam<Param> {
     const Part part = {.sequence = &sequence_,
                        .num_tokens = ends.back() - sequence_.num_computed,
                        .logit_positions = {ends.back() - 1}};
+    shape_.max_range_tokens =
+        std::max(shape_.max_range_tokens, pages * kPageTokens);
+    shape_.max_logit_rows = std::max(shape_.max_logit_rows, 1);
     EXPECT_OK(group_.driver->StepRound(part, ends, replica));
   }
 
+  // The bound of a rank that takes no larger steps than there were.
   void ExpectWithinBound() const {
     for (int rank = 0; rank < num_ranks(); ++rank) {
-      const int64_t bound =
-          ExchangeMemoryBytes(group_.group->model(rank).config(),
-                              {.max_step_tokens = kMaxTokens,
-                               .max_range_tokens = kMaxTokens,
-                               .max_logit_rows = 1,
-                               .rank = rank,
-                               .num_ranks = num_ranks()},
-                              kGatherPages, GetParam().compute);
-      EXPECT_LE(group_.group->collective(rank).memory_bytes(), bound);
+      EXPECT_LE(group_.group->collective(rank).memory_bytes(),
+                ExchangeMemoryBytes(group_.group->model(rank).config(), shape_,
+                                    kGatherPages, GetParam().compute));
     }
   }
 
@@ -85,8 +92,9 @@ class ExchangeMemoryTest : public ::testing::TestWithParam<Param> {
   const SmallGroup group_ = model_.Start({.compute = GetParam().compute,
                                           .num_ranks = num_ranks(),
                                           .max_tokens = kMaxTokens,
-                                          .max_logit_rows = 1,
+                                          .max_logit_rows = kMaxLogitRows,
                                           .gather_pages = kGatherPages});
+  Workspace::Shape shape_ = {.num_ranks = num_ranks()};
   SequenceDriver::Sequence sequence_ =
       group_.driver->NewSequence(RandomTokens(config_, kMaxTokens, 3));
 };
@@ -98,7 +106,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Param{"FourRanksWithALongWindow", 4, 12, 500},
                       Param{"EightRanksOfTwoKvHeads", 8, 2, 300},
                       Param{"OwnValues", 4, 2, 100, false},
-                      Param{"Bf16", 2, 12, 100, true, DType::kBf16}),
+                      Param{"Bf16", 2, 12, 100, true, DType::kBf16},
+                      Param{"EightRanksWithAShortWindow", 8, 2, 20}),
     [](const auto& info) { return info.param.name; });
 
 TEST_P(ExchangeMemoryTest, IsBoundedInLongSteps) {
@@ -110,6 +119,13 @@ TEST_P(ExchangeMemoryTest, IsBoundedInLongSteps) {
 TEST_P(ExchangeMemoryTest, IsBoundedBehindAContext) {
   Step(kMaxTokens / 2);
   Step(kMaxTokens / 2);
+  ExpectWithinBound();
+}
+
+// The leader receives logits and sends the most in other exchanges.
+TEST_P(ExchangeMemoryTest, IsBoundedOverExchangesOfAllKinds) {
+  while (sequence_.num_computed < 15 * kPageTokens) Step(kPageTokens);
+  Step(kPageTokens, kMaxLogitRows);
   ExpectWithinBound();
 }
 
@@ -126,12 +142,15 @@ TEST_P(ExchangeMemoryTest, IsBoundedInRoundsShorterThanTheWindow) {
   ExpectWithinBound();
 }
 
-TEST_P(ExchangeMemoryTest, AGroupOfOneTakesNone) {
-  EXPECT_EQ(ExchangeMemoryBytes(group_.group->model(0).config(),
+TEST(ExchangeMemoryOfOneRankTest, IsNone) {
+  GemmaConfig config;
+  config.vocab_size = 768;
+  config.layers = {{.head_dim = 16, .num_kv_heads = 2, .key_half = 8}};
+  EXPECT_EQ(ExchangeMemoryBytes(config,
                                 {.max_step_tokens = kMaxTokens,
                                  .max_range_tokens = kMaxTokens,
                                  .max_logit_rows = 1},
-                                kGatherPages, GetParam().compute),
+                                kGatherPages, DType::kF32),
             0);
 }
 

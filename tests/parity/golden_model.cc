@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "common/model_files.h"
+#include "common/read_file.h"
 #include "glog/logging.h"
 #include "nlohmann/json.hpp"
 #include "tests/parity/test_checkpoint.h"

@@ -26,11 +26,12 @@ absl::Status Follower::Join() {
 }
 
 void Follower::Loop() {
-  status_ = Follow(parts_, limits_,
-                   [this](const StepPlan& plan, const StepReport& report) {
-                     metrics_.CountStep(plan, report);
-                     metrics_.CountTransfers(parts_.collective.counters());
-                   });
+  status_ = Follow(
+      parts_, limits_, [this](const StepPlan& plan, const StepReport& report) {
+        metrics_.CountStep(plan, report);
+        metrics_.CountTransfers(parts_.collective.counters());
+        metrics_.SetExchangeMemory(parts_.collective.memory_bytes());
+      });
   on_stopped_();
 }
 

@@ -78,6 +78,16 @@ void GroupMetrics::AddCounters(CollectiveKind kind, Traffic traffic,
   transfers.received_bytes = &metrics_.AddCounter(kBytes, kBytesHelp, received);
 }
 
+void GroupMetrics::SetExchangeMemory(int64_t bytes) {
+  if (bytes == 0) return;
+  if (exchange_memory_ == nullptr) {
+    exchange_memory_ = &metrics_.AddGauge(
+        "lapidary_worker_exchange_memory_bytes",
+        "Memory that messages to and from other ranks are packed in.");
+  }
+  exchange_memory_->Set(static_cast<double>(bytes));
+}
+
 void GroupMetrics::SetRates(const RankRates& rates) {
   const auto set = [this](const char* name, const char* help, double value) {
     metrics_.AddGauge(name, help).Set(value);

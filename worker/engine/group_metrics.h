@@ -25,6 +25,8 @@ class GroupMetrics {
   void CountStep(const StepPlan& plan, const StepReport& report);
   // All that this rank has moved so far.
   void CountTransfers(const TransferCounters& counters);
+  // What the rank's collective holds for them; nothing is shown of 0 bytes.
+  void SetExchangeMemory(int64_t bytes);
   // Measured when the rank started.
   void SetRates(const RankRates& rates);
 
@@ -53,6 +55,7 @@ class GroupMetrics {
   std::array<std::array<Transfers, kNumTraffics>, kNumCollectiveKinds>
       transfers_;
   TransferCounters counted_;
+  Gauge* exchange_memory_ = nullptr;  // Made when there is some.
   // The leader's; made when first set.
   Gauge* planned_balance_ = nullptr;
   Gauge* measured_balance_ = nullptr;

@@ -63,6 +63,16 @@ TEST(GroupMetricsTest, ShowsNoLinkOfAGroupOfOne) {
   EXPECT_THAT(metrics.Text(), Not(HasSubstr("link")));
 }
 
+TEST(GroupMetricsTest, ShowsTheMemoryOfExchangesWhereThereIsSome) {
+  Metrics metrics;
+  GroupMetrics group(metrics);
+  group.SetExchangeMemory(0);
+  EXPECT_THAT(metrics.Text(), Not(HasSubstr("exchange_memory")));
+  group.SetExchangeMemory(4096);
+  EXPECT_THAT(metrics.Text(),
+              HasSubstr("lapidary_worker_exchange_memory_bytes 4096\n"));
+}
+
 TEST(GroupMetricsTest, ShowsTheBalanceOfTheLastRound) {
   Metrics metrics;
   GroupMetrics group(metrics);

@@ -47,11 +47,19 @@ class Exchanges {
            layer.head_dim * dtype_bytes_;
   }
 
-  // Of a halo or a tail: up to W - 1 positions to every other rank and from
-  // all of them together.
-  int64_t WindowBytes(const LayerConfig& layer) const {
+  // Up to W - 1 positions to every other rank, and as many from all of them.
+  int64_t HaloBytes(const LayerConfig& layer) const {
     if (shape_.max_range_tokens == 0) return 0;
     return shape_.num_ranks * int64_t{config_.window - 1} * KeyRowBytes(layer);
+  }
+
+  // Every rank's heads of up to W - 1 positions, its own from the others; a
+  // head that several ranks hold goes to each.
+  int64_t TailBytes(const LayerConfig& layer) const {
+    if (shape_.max_range_tokens == 0) return 0;
+    const int64_t heads = std::max(layer.num_kv_heads, shape_.num_ranks);
+    return int64_t{config_.window - 1} * KeyRowBytes(layer) * heads /
+           layer.num_kv_heads;
   }
 
  private:
@@ -69,25 +77,26 @@ class Exchanges {
 
 }  // namespace
 
-// One exchange at a time, but that a window layer's tail comes in while its
-// halo does.
+// One exchange at a time, but that a window layer's tail is started while its
+// halo is under way: all others take the memory that the halo takes.
 int64_t ExchangeMemoryBytes(const GemmaConfig& config,
                             const Workspace::Shape& shape, int gather_pages,
                             DType dtype) {
   if (shape.num_ranks == 1) return 0;
   const Exchanges exchanges(config, shape, gather_pages, dtype);
-  int64_t alone = exchanges.LogitsBytes();
-  int64_t window = 0;
+  int64_t first = exchanges.LogitsBytes();
+  int64_t second = 0;
   for (const LayerConfig& layer : config.layers) {
     if (layer.type == LayerType::kWindow) {
-      window = std::max(window, exchanges.WindowBytes(layer));
+      first = std::max(first, exchanges.HaloBytes(layer));
+      second = std::max(second, exchanges.TailBytes(layer));
       continue;
     }
-    alone = std::max({alone, exchanges.PartialResultsBytes(layer),
+    first = std::max({first, exchanges.PartialResultsBytes(layer),
                       exchanges.PagesBytes(layer),
                       exchanges.RoundKeysBytes(layer)});
   }
-  return exchanges.SumBytes() + std::max(alone, window) + window;
+  return exchanges.SumBytes() + first + second;
 }
 
 }  // namespace lapidary

@@ -3,7 +3,7 @@
 #include <functional>
 #include <string>
 
-#include "common/model_files.h"
+#include "common/read_file.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
-#include "common/model_files.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/loader/checkpoint.h"

@@ -76,7 +76,8 @@ class Collective {
 
   virtual const TransferCounters& counters() const = 0;
 
-  // Bytes of memory that it holds for what it packs and adds up.
+  // Bytes of memory that it holds for what it packs and adds up; stays at the
+  // largest so far.
   virtual int64_t memory_bytes() const = 0;
 };
 

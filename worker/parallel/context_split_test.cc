@@ -158,7 +158,6 @@ TEST(TravelBytesTest, OwnPagesDoNotTravel) {
   EXPECT_EQ(PagesBytes(0, 4, 1, 4, k12b), KeysTravelBytes(256, k12b, 4));
 }
 
-// Of 100 positions of the window before rank 1's range, 64 are in the round.
 TEST(TravelBytesTest, FinalStatesComeFromTheRangesTheyAreIn) {
   const std::vector<int> ends = {64, 128, 130};
   const RoundSplit split(0, ends, 5);
@@ -167,6 +166,7 @@ TEST(TravelBytesTest, FinalStatesComeFromTheRangesTheyAreIn) {
   EXPECT_EQ(FinalStatesBytes(split, 2, 5, 10, 4), 3 * 10 * 4);
 }
 
+// Of 100 positions of the window before rank 1's range, 64 are in the round.
 TEST(TravelBytesTest, ARoundsBytesDependOnTheRange) {
   const std::vector<int> ends = {192, 384};
   const RoundSplit split(128, ends, /*window=*/101);

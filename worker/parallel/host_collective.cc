@@ -160,9 +160,7 @@ absl::Status HostCollective::Exchange(std::span<const RankPart> sends,
 
 int64_t HostCollective::memory_bytes() const {
   int64_t bytes = others_.bytes();
-  for (const Pending& pending : pending_) {
-    bytes += pending.sends.staging_bytes() + pending.receives.staging_bytes();
-  }
+  for (const Pending& pending : pending_) bytes += pending.staging.bytes();
   return bytes;
 }
 
@@ -170,8 +168,11 @@ absl::StatusOr<HostCollective::Pending*> HostCollective::Begin(
     std::span<const RankPart> sends, std::span<const RankPart> receives) {
   Pending& pending = PendingOf(Pending::kNone);
   pending.id = next_id_++;
-  pending.sends.Lay(sends, size());
-  pending.receives.Lay(receives, size());
+  const int64_t send_bytes = pending.sends.Lay(sends, size());
+  const int64_t receive_bytes = pending.receives.Lay(receives, size());
+  char* const staging = pending.staging.Reserve(send_bytes + receive_bytes);
+  pending.sends.Place(staging);
+  pending.receives.Place(staging + send_bytes);
   pending.count = {.calls = 1,
                    .bytes_sent = pending.sends.total_bytes(),
                    .bytes_received = pending.receives.total_bytes()};

@@ -68,6 +68,7 @@ class HostCollective : public Collective {
     TransferCount count;
     MessagePacker sends;
     MessagePacker receives;
+    StagingMemory staging;  // Of both.
   };
 
   absl::StatusOr<Pending*> Begin(std::span<const RankPart> sends,

@@ -28,7 +28,7 @@ char* StagingMemory::Reserve(int64_t bytes) {
   return memory_.get();
 }
 
-void MessagePacker::Lay(std::span<const RankPart> parts, int num_ranks) {
+int64_t MessagePacker::Lay(std::span<const RankPart> parts, int num_ranks) {
   messages_.assign(num_ranks, {});
   parts_.clear();
   total_bytes_ = 0;
@@ -48,12 +48,15 @@ void MessagePacker::Lay(std::span<const RankPart> parts, int num_ranks) {
   for (const Message& message : messages_) {
     if (message.data == nullptr) staging_bytes += message.bytes;
   }
-  char* staging = staging_.Reserve(staging_bytes);
   for (const RankPart& part : parts) {
     if (messages_[part.rank].data == nullptr && BytesOf(part.tensor) > 0) {
       parts_.push_back(part);
     }
   }
+  return staging_bytes;
+}
+
+void MessagePacker::Place(char* staging) {
   for (Message& message : messages_) {
     if (message.data != nullptr) continue;
     message.data = staging;

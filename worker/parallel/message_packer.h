@@ -26,7 +26,7 @@ class StagingMemory {
 };
 
 // The messages of one direction of an exchange.  A message of one dense part
-// is where that part is; others are packed in staging memory.
+// is where that part is; others are packed in staging memory, the caller's.
 //
 // Thread-compatible.
 class MessagePacker {
@@ -36,16 +36,16 @@ class MessagePacker {
     char* data = nullptr;
   };
 
-  // Lays the messages of `parts` out.  Nothing is copied.
+  // Lays the messages of `parts` out.  Nothing is copied.  Returns the bytes of
+  // staging memory that they need, which Place() gives them.
   //
   // REQUIRES: their ranks are in [0, num_ranks).
-  void Lay(std::span<const RankPart> parts, int num_ranks);
+  int64_t Lay(std::span<const RankPart> parts, int num_ranks);
+  void Place(char* staging);
 
   // By rank.
   std::span<const Message> messages() const { return messages_; }
   int64_t total_bytes() const { return total_bytes_; }
-  // Memory that it holds, of the largest messages so far.
-  int64_t staging_bytes() const { return staging_.bytes(); }
 
   // Copies the parts to their messages, or the messages to their parts.
   void Pack();
@@ -59,7 +59,6 @@ class MessagePacker {
   std::vector<RankPart> parts_;  // Those that are not their message.
   std::vector<Message> messages_;
   std::vector<char*> cursors_;  // By rank.
-  StagingMemory staging_;
   int64_t total_bytes_ = 0;
 };
 
