@@ -4,23 +4,24 @@
 
 #include <cstdint>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "client/commands.h"
 #include "client/connection.h"
+#include "client/document.h"
 #include "client/error_text.h"
 #include "client/generation_printer.h"
 #include "client/interrupt.h"
 #include "client/request.h"
+#include "common/address.h"
 #include "common/command_line.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
@@ -96,29 +97,17 @@ constexpr char kUsage[] =
 Exit codes: 0 done, 1 failed or unknown flag, 2 wrong request, 3 no room or
 nobody there now (try again), 4 deadline passed, 130 interrupted.)";
 
-std::string RouterAddress() {
-  const std::string flag = absl::GetFlag(FLAGS_router);
-  if (!flag.empty()) return flag;
-  const char* environment = std::getenv("LAPIDARY_ROUTER");
-  if (environment != nullptr && *environment != '\0') return environment;
-  return "127.0.0.1:8470";
-}
-
-absl::StatusOr<std::string> ReadDocument(const std::string& path) {
-  if (path.empty()) return std::string();
-  std::ifstream file;
-  if (path != "-") file.open(path, std::ios::binary);
-  std::istream& input = path == "-" ? std::cin : file;
-  if (!input) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("cannot open --file ", path));
+absl::StatusOr<std::string> RouterAddress() {
+  const char* name = "--router";
+  std::string address = absl::GetFlag(FLAGS_router);
+  if (address.empty()) {
+    name = "LAPIDARY_ROUTER";
+    const char* environment = std::getenv(name);
+    if (environment != nullptr) address = environment;
   }
-  std::string text((std::istreambuf_iterator<char>(input)), {});
-  if (input.bad() || text.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("nothing to read in --file ", path));
-  }
-  return text;
+  if (address.empty()) address = "127.0.0.1:8470";
+  RETURN_IF_ERROR(CheckAddress(name, address));
+  return address;
 }
 
 SamplingOptions SamplingFromFlags() {
@@ -146,7 +135,9 @@ absl::StatusOr<RequestOptions> RequestFromFlags() {
                        ? PromptForm::kTextControls
                        : PromptForm::kText;
   }
-  ASSIGN_OR_RETURN(options.document, ReadDocument(absl::GetFlag(FLAGS_file)));
+  if (const std::string file = absl::GetFlag(FLAGS_file); !file.empty()) {
+    ASSIGN_OR_RETURN(options.document, ReadDocument(file));
+  }
   options.prompt = absl::GetFlag(FLAGS_prompt);
   options.system = absl::GetFlag(FLAGS_system);
   options.think = absl::GetFlag(FLAGS_think);
@@ -182,7 +173,8 @@ absl::Status Run(const std::vector<std::string>& arguments,
   const std::string& command = arguments[0];
   const auto form =
       absl::GetFlag(FLAGS_json) ? ReportForm::kJson : ReportForm::kText;
-  Connection connection({.router = RouterAddress(),
+  ASSIGN_OR_RETURN(const std::string router, RouterAddress());
+  Connection connection({.router = router,
                          .deadline = absl::GetFlag(FLAGS_deadline),
                          .request_id = absl::GetFlag(FLAGS_request_id)},
                         interrupt);

@@ -4,9 +4,10 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/address.h"
+#include "common/status_macros.h"
 #include "glog/logging.h"
 #include "prometheus/exposer.h"
 #include "prometheus/registry.h"
@@ -103,19 +104,13 @@ MetricsPage::~MetricsPage() = default;
 
 absl::StatusOr<std::unique_ptr<MetricsPage>> MetricsPage::Serve(
     const std::string& address, const Metrics& metrics) {
-  const size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || colon == 0 ||
-      !absl::SimpleAtoi(absl::string_view(address).substr(colon + 1), &port) ||
-      port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the metrics page needs an address HOST:PORT, got \"", address, "\""));
-  }
+  RETURN_IF_ERROR(CheckListenAddress("the metrics page", address));
   try {
     auto exposer = std::make_unique<prometheus::Exposer>(address, kPageThreads);
     const std::vector<int> ports = exposer->GetListeningPorts();
     CHECK(!ports.empty());
-    std::string bound = absl::StrCat(address.substr(0, colon), ":", ports[0]);
+    std::string bound =
+        absl::StrCat(address.substr(0, address.rfind(':')), ":", ports[0]);
     return std::unique_ptr<MetricsPage>(new MetricsPage(
         std::move(bound), std::move(exposer), metrics.registry_));
   } catch (const std::exception&) {  // Its message names no cause.

@@ -1,15 +1,10 @@
 #include "common/model_files.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <memory>
-
-#include <sys/stat.h>
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/json_fields.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "xxhash.h"
 
@@ -22,30 +17,6 @@ std::string HexDigest(const std::string& bytes) {
 }
 
 }  // namespace
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(path.c_str(), "rbe"),
-                                                   fclose);
-  if (file == nullptr) return absl::ErrnoToStatus(errno, path);
-  struct stat status;
-  if (fstat(fileno(file.get()), &status) != 0) {
-    return absl::ErrnoToStatus(errno, path);
-  }
-  if (!S_ISREG(status.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": needs a regular file"));
-  }
-  if (status.st_size > kMaxModelFileBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(path, ": needs a file of at most ", kMaxModelFileBytes,
-                     " bytes, it has ", status.st_size));
-  }
-  std::string bytes(static_cast<size_t>(status.st_size), '\0');
-  const size_t read = fread(bytes.data(), 1, bytes.size(), file.get());
-  if (ferror(file.get()) != 0) return absl::ErrnoToStatus(errno, path);
-  bytes.resize(read);
-  return bytes;
-}
 
 absl::StatusOr<ModelDigests> DigestModelFiles(const std::string& directory) {
   const std::string config_path = directory + "/config.json";

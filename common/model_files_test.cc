@@ -27,22 +27,6 @@ class ModelFilesTest : public ::testing::Test {
   const std::string directory_ = ::testing::TempDir();
 };
 
-TEST_F(ModelFilesTest, ReadsBytesAsTheyAre) {
-  const std::string bytes("a\0b\r\n", 5);
-  Write("file", bytes);
-  EXPECT_THAT(ReadFile(directory_ + "/file"), IsOkAndHolds(bytes));
-}
-
-TEST_F(ModelFilesTest, NamesTheFileThatIsMissing) {
-  EXPECT_THAT(ReadFile("/no/such/file"), StatusIs(absl::StatusCode::kNotFound,
-                                                  HasSubstr("/no/such/file")));
-}
-
-TEST_F(ModelFilesTest, RefusesADirectory) {
-  EXPECT_THAT(ReadFile(directory_),
-              StatusIs(absl::StatusCode::kFailedPrecondition));
-}
-
 TEST_F(ModelFilesTest, ConfigDigestIgnoresLayoutButNotValues) {
   Write("tokenizer.json", "{}");
   const std::string digest = Digest(R"({"a": 1, "b": [2]})");

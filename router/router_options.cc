@@ -1,13 +1,11 @@
 #include "router/router_options.h"
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/address.h"
 
 namespace lapidary {
 namespace {
-
-constexpr int kMaxPort = 65535;  // gRPC takes larger ones modulo 65536.
 
 template <typename Value>
 absl::Status OutOfRange(absl::string_view flag, absl::string_view needs,
@@ -28,18 +26,6 @@ absl::Status CheckRange(absl::string_view flag, int64_t value, int64_t min,
                     value);
 }
 
-absl::Status CheckAddress(absl::string_view flag, absl::string_view value) {
-  const size_t colon = value.rfind(':');
-  int port = 0;
-  if (colon != absl::string_view::npos && colon > 0 &&
-      absl::SimpleAtoi(value.substr(colon + 1), &port) && port >= 0 &&
-      port <= kMaxPort) {
-    return absl::OkStatus();
-  }
-  return OutOfRange(
-      flag, absl::StrCat("HOST:PORT with a port from 0 to ", kMaxPort), value);
-}
-
 }  // namespace
 
 absl::Status RouterOptions::Validate() const {
@@ -50,8 +36,8 @@ absl::Status RouterOptions::Validate() const {
         "--groups needs HOST:PORT of at least one group, got none");
   }
   const absl::Status checks[] = {
-      CheckAddress("listen", listen),
-      CheckAddress("metrics-listen", metrics_listen),
+      CheckListenAddress("--listen", listen),
+      CheckListenAddress("--metrics-listen", metrics_listen),
       CheckRange("tokenize-threads", tokenize_threads, 2, 256),
       CheckRange("max-queued-tokens", max_queued_tokens, 1, int64_t{1} << 40),
       CheckRange("max-waiting-requests", max_waiting_requests, 1, 1 << 20),

@@ -16,7 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "common/model_files.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "kernels/bf16.h"

@@ -15,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "common/command_line.h"
-#include "common/model_files.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "router/text/tokenizer.h"
 #include "tools/document_builder.h"

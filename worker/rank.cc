@@ -9,6 +9,7 @@
 #include "common/byte_size.h"
 #include "common/deadline.h"
 #include "common/process.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "common/tokens.h"
 #include "common/version.h"

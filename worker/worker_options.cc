@@ -2,17 +2,15 @@
 
 #include <limits>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/address.h"
 #include "common/byte_size.h"
 #include "common/status_macros.h"
 #include "common/tokens.h"
 
 namespace lapidary {
 namespace {
-
-constexpr int kMaxPort = 65535;  // gRPC takes larger ones modulo 65536.
 
 absl::Status ExpectSet(absl::string_view flag, absl::string_view value) {
   if (!value.empty()) return absl::OkStatus();
@@ -42,19 +40,6 @@ absl::Status ExpectAtLeast(absl::string_view flag, absl::Duration value,
                    " or more, got ", absl::FormatDuration(value)));
 }
 
-absl::Status ExpectAddress(absl::string_view flag, absl::string_view value) {
-  const size_t colon = value.rfind(':');
-  int port = 0;
-  if (colon != absl::string_view::npos && colon > 0 &&
-      absl::SimpleAtoi(value.substr(colon + 1), &port) && port >= 0 &&
-      port <= kMaxPort) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat(flag, ": expected HOST:PORT with a port from 0 to ",
-                   kMaxPort, ", got \"", value, "\""));
-}
-
 }  // namespace
 
 absl::Status WorkerOptions::Validate() const {
@@ -62,8 +47,8 @@ absl::Status WorkerOptions::Validate() const {
   constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
   RETURN_IF_ERROR(ExpectSet("--model DIR", model));
   RETURN_IF_ERROR(ExpectSet("--image-dir DIR", image_dir));
-  RETURN_IF_ERROR(ExpectAddress("--listen", listen));
-  RETURN_IF_ERROR(ExpectAddress("--metrics-listen", metrics_listen));
+  RETURN_IF_ERROR(CheckListenAddress("--listen", listen));
+  RETURN_IF_ERROR(CheckListenAddress("--metrics-listen", metrics_listen));
   RETURN_IF_ERROR(ExpectInRange("--threads", threads, 0, 4096));
   RETURN_IF_ERROR(ExpectMemory("--kv-memory", kv_memory, 0));
   RETURN_IF_ERROR(ExpectInRange("--max-sequences", max_sequences, 1, 4096));
@@ -83,7 +68,7 @@ absl::Status WorkerOptions::ValidateGroup() const {
   RETURN_IF_ERROR(ExpectInRange("--rank", rank, 0, ranks - 1));
   if (ranks > 1) {
     RETURN_IF_ERROR(ExpectSet("--rendezvous HOST:PORT of rank 0", rendezvous));
-    RETURN_IF_ERROR(ExpectAddress("--rendezvous", rendezvous));
+    RETURN_IF_ERROR(CheckAddress("--rendezvous", rendezvous));
   }
   RETURN_IF_ERROR(
       ExpectAtLeast("--group-timeout", group_timeout, absl::Seconds(1)));

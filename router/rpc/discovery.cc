@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/address.h"
 #include "common/group_messages.h"
+#include "common/status_macros.h"
 
 namespace lapidary {
 namespace {
@@ -53,14 +54,6 @@ GroupLoad ToLoad(const v1::GroupState& state) {
   return load;
 }
 
-bool IsAddress(absl::string_view text) {
-  const size_t colon = text.rfind(':');
-  int port = 0;
-  return colon != absl::string_view::npos && colon > 0 &&
-         absl::SimpleAtoi(text.substr(colon + 1), &port) && port > 0 &&
-         port < 65536;
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> ParseGroupList(
@@ -69,10 +62,7 @@ absl::StatusOr<std::vector<std::string>> ParseGroupList(
   for (const absl::string_view entry :
        absl::StrSplit(list, ',', absl::SkipWhitespace())) {
     std::string address(absl::StripAsciiWhitespace(entry));
-    if (!IsAddress(address)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--groups needs HOST:PORT, got \"", address, "\""));
-    }
+    RETURN_IF_ERROR(CheckAddress("--groups", address));
     if (std::find(addresses.begin(), addresses.end(), address) !=
         addresses.end()) {
       return absl::InvalidArgumentError(

@@ -1,11 +1,10 @@
 #include "router/text/tokenizer.h"
 
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "router/text/piece_encoder.h"
@@ -22,9 +21,7 @@ Tokenizer::~Tokenizer() = default;
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(
     const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  const std::string json(std::istreambuf_iterator<char>(file), {});
+  ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Parse(json);
   if (tokenizer.ok()) return tokenizer;
   return absl::Status(tokenizer.status().code(),

@@ -42,7 +42,7 @@ class Tokenizer {
   // Reads the file `path`, a tokenizer.json.
   //
   // Errors:
-  //   NOT_FOUND, ...    the file cannot be read.
+  //   NOT_FOUND, ...    those of ReadFile().
   //   INVALID_ARGUMENT  as Parse(); the message names the file.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(
       const std::string& path);

@@ -317,5 +317,12 @@ TEST_F(TokenizerJsonTest, NamesTheFile) {
                        HasSubstr("/nowhere/tokenizer.json")));
 }
 
+// Reading one used to end the program.
+TEST_F(TokenizerJsonTest, RefusesADirectory) {
+  EXPECT_THAT(Tokenizer::Load(::testing::TempDir()),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("it is a directory")));
+}
+
 }  // namespace
 }  // namespace lapidary

@@ -5,16 +5,16 @@
 // Without a text, each benchmark makes its own of 1 MB.  tokenizer_peer.py runs
 // this and Hugging Face's tokenizers on the same text and prints the ratio.
 
-#include <fstream>
 #include <iostream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "benchmark/benchmark.h"
+#include "common/read_file.h"
 #include "common/tokens.h"
 #include "router/text/tokenizer.h"
 
@@ -22,11 +22,6 @@ namespace lapidary {
 namespace {
 
 constexpr size_t kTextBytes = 1 << 20;
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
 
 std::string Repeat(absl::string_view part) {
   std::string text;
@@ -108,12 +103,13 @@ int Main(int argc, char** argv) {
               << std::endl;
     return 1;
   }
-  const std::string text = text_path.empty() ? "" : ReadFile(text_path);
-  if (!text_path.empty() && text.empty()) {
-    std::cerr << text_path << ": cannot be read, or is empty" << std::endl;
+  absl::StatusOr<std::string> text("");
+  if (!text_path.empty()) text = ReadFile(text_path);
+  if (!text.ok()) {
+    std::cerr << "--text=FILE: " << text.status().message() << std::endl;
     return 1;
   }
-  RegisterAll(path, **tokenizer, text);
+  RegisterAll(path, **tokenizer, *text);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

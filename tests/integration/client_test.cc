@@ -122,6 +122,23 @@ TEST_F(ClientTest, TellsThatNobodyIsThere) {
   EXPECT_THAT(output_, HasSubstr("UNAVAILABLE"));
 }
 
+// gRPC would take it for port 34463.
+TEST_F(ClientTest, RefusesARouterWithoutAPortThatExists) {
+  EXPECT_EQ(Lapidary({"status", "--router", "127.0.0.1:99999"}), 2);
+  EXPECT_THAT(output_, HasSubstr("--router needs HOST:PORT"));
+}
+
+// It used to end by a signal.
+TEST_F(ClientTest, RefusesADirectoryForADocument) {
+  EXPECT_EQ(Lapidary({"count", "--file", ::testing::TempDir()}), 2);
+  EXPECT_THAT(output_, HasSubstr("it is a directory"));
+}
+
+TEST_F(ClientTest, TellsThatADocumentIsEmpty) {
+  EXPECT_EQ(Lapidary({"count", "--file", "-"}), 2);
+  EXPECT_THAT(output_, HasSubstr("it is empty"));
+}
+
 TEST_F(ClientTest, MeetsItsDeadline) {
   EXPECT_EQ(Lapidary({"generate", "--prompt", "Hello", "--ignore-eos",
                       "--max-tokens", "100000", "--deadline", "1s"}),

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/json_fields.h"
-#include "common/model_files.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "xxhash.h"
 

@@ -1,30 +1,21 @@
 #include "worker/loader/memory_check.h"
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
-#include <sstream>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/byte_size.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 
 namespace lapidary {
 namespace {
-
-// Files of /proc and /sys have no size to read by.
-std::optional<std::string> ReadText(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return std::nullopt;
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 // The number after `key` and blanks, in a file of lines "KEY VALUE …".
 std::optional<int64_t> FindNumber(absl::string_view text,
@@ -43,9 +34,9 @@ std::optional<int64_t> FindNumber(absl::string_view text,
 
 // A file that holds one number; empty for "max" and where there is none.
 std::optional<int64_t> ReadNumber(const std::string& path) {
-  const std::optional<std::string> text = ReadText(path);
+  const absl::StatusOr<std::string> text = ReadFile(path);
   int64_t number = 0;
-  if (!text.has_value() ||
+  if (!text.ok() ||
       !absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &number)) {
     return std::nullopt;
   }
@@ -72,7 +63,7 @@ std::optional<int64_t> LeftInGroup(const std::string& folder,
   const auto usage = ReadNumber(absl::StrCat(folder, "/", files.usage));
   if (!limit.has_value() || !usage.has_value()) return std::nullopt;
   const std::string stat =
-      ReadText(absl::StrCat(folder, "/memory.stat")).value_or("");
+      ReadFile(absl::StrCat(folder, "/memory.stat")).value_or("");
   const int64_t cached = FindNumber(stat, files.active_files).value_or(0) +
                          FindNumber(stat, files.inactive_files).value_or(0);
   return std::max<int64_t>(*limit - *usage + std::min(cached, *usage), 0);
@@ -95,13 +86,13 @@ int64_t LeftInGroups(const std::string& mount, std::string path,
 absl::StatusOr<int64_t> AvailableMemory(const std::string& root) {
   const std::string path = root + "/proc/meminfo";
   const std::optional<int64_t> kibibytes =
-      FindNumber(ReadText(path).value_or(""), "MemAvailable:");
+      FindNumber(ReadFile(path).value_or(""), "MemAvailable:");
   if (!kibibytes.has_value()) {
     return absl::InternalError(
         absl::StrCat(path, ": needs a line MemAvailable, found none"));
   }
   int64_t available = *kibibytes * 1024;
-  const std::string groups = ReadText(root + "/proc/self/cgroup").value_or("");
+  const std::string groups = ReadFile(root + "/proc/self/cgroup").value_or("");
   // Lines "ID:CONTROLLERS:PATH"; version 2 has no controllers.
   for (const absl::string_view line : absl::StrSplit(groups, '\n')) {
     const std::vector<std::string> parts =
