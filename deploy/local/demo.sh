@@ -215,8 +215,10 @@ $root:
   $client chat
   $client generate --file $run/document.txt --prompt "$question"
 END
-  [[ $recall == no ]] || say "  (The built-in model only continues lines of what it is given: say
-  'the door is red and the lamp is green. the door is red', not 'Hello'.)"
+  [[ $recall == no ]] || say "The built-in model only continues lines that it has read. In chat, say first
+  The key of the old iron door is under the mat.
+and then
+  The key of the old iron door is"
   say "To stop them: kill ${pids[*]}
 Their logs are in $run"
 }

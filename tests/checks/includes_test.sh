@@ -14,8 +14,9 @@ includes() {
 }
 
 # grpcpp and generated protos stay at the edges: rpc/ folders, programs and the
-# one translation of errors and of a group's state.  The client, the tools, tests/ and the tests of a
-# whole router or worker, which play its client, are edges themselves.
+# one translation of errors and of a group's state.  The client, the tools,
+# tests/ and the tests of a whole router or worker, which play its client, are
+# edges themselves.
 speaks_grpc='^(client|tests|tools)/|/rpc/|^common/(grpc_status|group_messages)|_main\.cc$|^(router|worker)/[^/]*_test\.cc$'
 speaks_cuda='^kernels/cuda/|^worker/parallel/nccl_collective'
 pure='^(worker/(cache|schedule)|router/(core|text))/|^worker/parallel/context_split'
