@@ -65,7 +65,7 @@ class OpenCalls {
     if (cancelled_) call->Cancel();
   }
 
-  // `call` has ended.  Destroys its context.
+  // `call` has ended.  Destroys its context, once nobody cancels it any more.
   void End(Call* call, std::unique_ptr<grpc::ClientContext>& context) {
     {
       MutexLock lock(mutex_);
@@ -162,7 +162,8 @@ class GrpcStream : public WorkerStream,
  private:
   StreamHandler<Message> handler_;
   OpenCalls& open_calls_;
-  // Null after the end.  Guarded by mutex_ from Start() on.
+  // Null after the end.  Guarded by mutex_ from Start() on; before that the
+  // caller alone has it, for which there is no annotation.
   std::unique_ptr<grpc::ClientContext> context_ =
       std::make_unique<grpc::ClientContext>();
   Message message_;  // Written by gRPC while reading_.
@@ -191,18 +192,21 @@ class GrpcWorkerClient : public WorkerClient {
           std::make_unique<grpc::ClientContext>();
       v1::DescribeRequest request;
       v1::DescribeResponse response;
+      std::function<void(const absl::StatusOr<v1::DescribeResponse>&)> done;
     };
     auto* call = new DescribeCall;
+    call->done = std::move(done);
     call->context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
     open_calls_.Add(call);
     stub_->async()->Describe(
         call->context.get(), &call->request, &call->response,
-        [this, call, done = std::move(done)](const grpc::Status& status) {
+        [this, call](const grpc::Status& status) {
           if (status.ok()) {
-            done(call->response);
+            call->done(call->response);
           } else {
-            done(FromGrpcStatus(status));
+            call->done(FromGrpcStatus(status));
           }
+          call->done = nullptr;  // What it keeps alive goes before the client.
           open_calls_.End(call, call->context);
           delete call;
         });

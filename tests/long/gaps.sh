@@ -38,6 +38,9 @@ buckets() {
 main() {
   while (($# > 0)); do
     case $1 in
+      --ranks | --context)
+        (($# > 1)) || { echo "gaps.sh: needs a value after $1" >&2; exit 1; }
+        ;;&
       --ranks) ranks=$2; shift ;;
       --context) context=$2; shift ;;
       --help | -h) usage; exit 0 ;;
@@ -46,6 +49,7 @@ main() {
     shift
   done
   trap stop EXIT
+  trap 'exit 130' INT TERM
   "$root/deploy/local/demo.sh" --ranks "$ranks" --context 4096 --keep \
     --kv-memory 1GiB >"$work/demo.log" 2>&1 ||
     { tail -n 5 "$work/demo.log" >&2; exit 1; }

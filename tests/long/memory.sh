@@ -16,10 +16,12 @@ ranks="1 2 4"
 context=262144
 work=$(mktemp -d)
 readonly work
-servers=
+demo=    # While it runs.
+servers= # That it has left running.
 
-# The demo and the servers that it leaves running end with this script.
+# Ends the demo and the servers that it leaves running, with this script.
 stop() {
+  [[ -z $demo ]] || { kill "$demo" 2>/dev/null && wait "$demo"; } || true
   # shellcheck disable=SC2086 # Two process ids.
   [[ -z $servers ]] || kill $servers 2>/dev/null || true
   rm -rf "$work"
@@ -45,7 +47,8 @@ sample() {
 # print_row RANKS RANK RUN: the most that was sampled of a rank.
 print_row() {
   local log=$3/worker-$2.log pid peak
-  pid=$(pgrep -f -- "worker_main .*--image-dir.*--rank $2 --ranks $1 " | head -n 1)
+  # Of the ranks that the supervisor says it started.
+  pid=$(sed -n 's/.*started .* ranks: //p' "$3/worker.log" | tail -n 1 | cut -d ' ' -f $(($2 + 1)))
   peak=$(awk '/^VmHWM/ { printf "%.0f MiB", $2 / 1024 }' "/proc/$pid/status")
   awk -v ranks="$1" -v rank="$2" -v context="$context" -v peak="$peak" \
     -v workspace="$(sed -n 's/.*; workspace \(.*\)/\1/p' "$log")" '
@@ -66,28 +69,33 @@ print_row() {
 
 # measure RANKS: one demo, a row a rank.
 measure() {
-  local run router='' rank demo
+  local run='' router='' rank tries
   touch "$work/begin"
   "$root/deploy/local/demo.sh" --ranks "$1" --context "$context" --keep \
     >"$work/demo.log" 2>&1 &
   demo=$!
   : >"$work/samples"
   while kill -0 "$demo" 2>/dev/null; do
-    run=$(find "$root/build/demo" -maxdepth 1 -name 'run.*' -newer "$work/begin" | head -n 1)
+    [[ -n $run ]] || run=$(find "$root/build/demo" -maxdepth 1 -name 'run.*' -newer "$work/begin" | head -n 1)
     router=$(awk '$1 == "rpc" { print $2 }' "$run/router.ports" 2>/dev/null || true)
     [[ -z $router ]] || sample "$router" >>"$work/samples"
     sleep 0.5
   done
   wait "$demo" || {
+    demo=
     tail -n 5 "$work/demo.log" >&2
     exit 1
   }
+  demo=
   servers=$(sed -n 's/^To stop them: kill //p' "$work/demo.log")
   for ((rank = 0; rank < $1; ++rank)); do print_row "$1" "$rank" "$run"; done
   # shellcheck disable=SC2086 # Two process ids.
   kill $servers
   servers=
-  while pgrep -f "$run" >/dev/null; do sleep 0.2; done
+  for ((tries = 0; tries < 100; ++tries)); do
+    pgrep -f "$run" >/dev/null || break
+    sleep 0.2
+  done
   rm -rf "$run"
 }
 
@@ -95,6 +103,9 @@ main() {
   local n
   while (($# > 0)); do
     case $1 in
+      --ranks | --context)
+        (($# > 1)) || { echo "memory.sh: needs a value after $1" >&2; exit 1; }
+        ;;&
       --ranks) ranks=$2; shift ;;
       --context) context=$2; shift ;;
       --help | -h) usage; exit 0 ;;
@@ -103,6 +114,7 @@ main() {
     shift
   done
   trap stop EXIT
+  trap 'exit 130' INT TERM
   echo "| ranks | rank | global pages, of its share | window pages | replica | workspace | peak resident |"
   echo "|---|---|---|---|---|---|---|"
   for n in $ranks; do measure "$n"; done
