@@ -92,7 +92,8 @@ void GenerationPrinter::Finish() {
   if (text_.empty() && has_completed_) {
     notes_ << "(no text: ended by "
            << FinishReasonName(completed_.finish_reason()) << ", "
-           << completed_.usage().output_tokens() << " output tokens)\n";
+           << Counted(completed_.usage().output_tokens(), "output token")
+           << ")\n";
   }
   if (options_.logprobs) ShowLogprobs();
   if (options_.timings && has_completed_) {
@@ -145,16 +146,16 @@ std::string TimingsText(const v1::Completed& completed) {
   const uint32_t decoded = std::max(usage.output_tokens(), 1u) - 1;
   return absl::StrFormat(
       "first token  after %.2f s (queued %.2f s, tokenizing %.2f s)\n"
-      "prefill      %s tokens in %.2f s%s, %s cached\n"
-      "decode       %s tokens in %.2f s%s\n"
-      "total        %s tokens in %.2f s, ended by %s\n",
+      "prefill      %s in %.2f s%s, %s cached\n"
+      "decode       %s in %.2f s%s\n"
+      "total        %s in %.2f s, ended by %s\n",
       std::max(0.0, timings.total_seconds() - timings.decode_seconds()),
       timings.queue_seconds(), timings.tokenize_seconds(),
-      WithThousands(computed), timings.prefill_seconds(),
+      Counted(computed, "token"), timings.prefill_seconds(),
       Rate(computed, timings.prefill_seconds()),
-      WithThousands(usage.cached_tokens()), WithThousands(decoded),
+      WithThousands(usage.cached_tokens()), Counted(decoded, "token"),
       timings.decode_seconds(), Rate(decoded, timings.decode_seconds()),
-      WithThousands(uint64_t{usage.prompt_tokens()} + usage.output_tokens()),
+      Counted(uint64_t{usage.prompt_tokens()} + usage.output_tokens(), "token"),
       timings.total_seconds(), FinishReasonName(completed.finish_reason()));
 }
 

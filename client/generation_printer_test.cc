@@ -73,6 +73,13 @@ TEST_F(GenerationPrinterTest, SaysThatAnAnswerHasNoText) {
   EXPECT_EQ(notes_.str(), "(no text: ended by stop, 21 output tokens)\n");
 }
 
+TEST_F(GenerationPrinterTest, OneTokenIsNotAPlural) {
+  v1::GenerateResponse completed = Completed();
+  completed.mutable_completed()->mutable_usage()->set_output_tokens(1);
+  Print({.form = OutputForm::kText}, {completed});
+  EXPECT_THAT(notes_.str(), HasSubstr(", 1 output token)"));
+}
+
 TEST_F(GenerationPrinterTest, KeepsThoughtsOutOfTheAnswer) {
   Print({.form = OutputForm::kTextStream},
         {Thinking("Hm"), Thinking("..."), Text("Yes"), Completed()});

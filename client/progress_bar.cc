@@ -32,8 +32,8 @@ std::string ProgressBar::Line(const v1::Progress& progress, absl::Time now) {
     if (progress.prompt_tokens() == 0) {
       return absl::StrFormat("queued  %.0f s", waited);
     }
-    return absl::StrFormat("queued  %s tokens, %.0f s",
-                           WithThousands(progress.prompt_tokens()), waited);
+    return absl::StrFormat("queued  %s, %.0f s",
+                           Counted(progress.prompt_tokens(), "token"), waited);
   }
   const uint32_t done = progress.prefilled_tokens();
   const uint32_t total = std::max(progress.prompt_tokens(), 1u);
@@ -62,6 +62,10 @@ std::string WithThousands(uint64_t value) {
     text.insert(at, 1, ',');
   }
   return text;
+}
+
+std::string Counted(uint64_t count, absl::string_view noun) {
+  return absl::StrCat(WithThousands(count), " ", noun, count == 1 ? "" : "s");
 }
 
 }  // namespace lapidary

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "proto/lapidary/v1/inference.pb.h"
 
@@ -33,6 +34,9 @@ class ProgressBar {
 
 // "1234567" as "1,234,567".
 std::string WithThousands(uint64_t value);
+
+// "1 step", "12,288 steps".
+std::string Counted(uint64_t count, absl::string_view noun);
 
 }  // namespace lapidary
 

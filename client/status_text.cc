@@ -49,16 +49,16 @@ void AppendRank(const v1::RankStatus& rank, std::string& text) {
 }
 
 void AppendSplit(const v1::PromptSplit& split, std::string& text) {
-  absl::StrAppend(&text, "  last long  ", WithThousands(split.prompt_tokens()),
-                  " tokens");
+  absl::StrAppend(&text, "  last long  ",
+                  Counted(split.prompt_tokens(), "token"));
   if (split.computed_tokens() < split.prompt_tokens()) {
     absl::StrAppend(&text, ", ", WithThousands(split.computed_tokens()),
                     " so far");
   }
-  absl::StrAppend(&text, ": ", WithThousands(split.token_split_tokens()),
-                  " in ", split.token_split_rounds(),
-                  " rounds split by tokens, ", split.head_split_steps(),
-                  " steps split by heads\n");
+  absl::StrAppend(
+      &text, ": ", WithThousands(split.token_split_tokens()), " in ",
+      Counted(split.token_split_rounds(), "round"), " split by tokens, ",
+      Counted(split.head_split_steps(), "step"), " split by heads\n");
   int64_t most_bytes = 0;
   for (const uint64_t bytes : split.received_bytes()) {
     most_bytes = std::max(most_bytes, static_cast<int64_t>(bytes));
@@ -72,8 +72,8 @@ void AppendSplit(const v1::PromptSplit& split, std::string& text) {
                           absl::StrJoin(split.range_tokens(), " + "));
   }
   if (split.rounds_over_limit() > 0) {
-    absl::StrAppend(&text, "; ", split.rounds_over_limit(),
-                    " rounds over the inter-token deadline");
+    absl::StrAppend(&text, "; ", Counted(split.rounds_over_limit(), "round"),
+                    " over the inter-token deadline");
   }
   absl::StrAppend(&text, "\n");
 }
@@ -87,28 +87,15 @@ void AppendRanks(const v1::GroupStatus& group, std::string& text) {
   }
 }
 
-// What is there again has got over it.
-absl::string_view FailureLabel(absl::string_view state) {
-  const bool is_gone = state == "connecting" || state == "suspect";
-  return is_gone ? "  failed     " : "  last failure  ";
+// What the router knows of the load of such a group is of the past.
+bool IsGone(const v1::GroupStatus& group) {
+  return group.state() == "connecting" || group.state() == "suspect";
 }
 
-void AppendGroup(const v1::GroupStatus& group, std::string& text) {
-  absl::StrAppend(&text, "group ", group.address(), "  ", group.state());
-  if (!group.reason().empty()) absl::StrAppend(&text, ": ", group.reason());
-  absl::StrAppend(&text, "\n");
-  if (!group.last_failure().empty()) {
-    absl::StrAppend(&text, FailureLabel(group.state()), group.last_failure(),
-                    "\n");
-  }
-  if (group.ranks() == 0) return;  // It has not described itself yet.
-  absl::StrAppend(&text, "  model      ", group.model_name(), "  ",
-                  group.compute(), "  ", group.ranks(),
-                  group.ranks() == 1 ? " rank  " : " ranks  ", group.device(),
-                  "\n");
+void AppendLoad(const v1::GroupStatus& group, std::string& text) {
   absl::StrAppend(&text, "  requests   ", group.running_requests(),
                   " running, ", group.waiting_requests(), " waiting, ",
-                  WithThousands(group.queued_tokens()), " tokens to prefill\n");
+                  Counted(group.queued_tokens(), "token"), " to prefill\n");
   absl::StrAppend(&text, "  global     ", PagesText(group.global_pages()),
                   "\n  window     ", PagesText(group.window_pages()), "\n");
   absl::StrAppendFormat(
@@ -116,6 +103,22 @@ void AppendGroup(const v1::GroupStatus& group, std::string& text) {
       WithThousands(std::llround(group.prefill_tokens_per_second())),
       group.decode_tokens_per_second());
   AppendRanks(group, text);
+}
+
+void AppendGroup(const v1::GroupStatus& group, std::string& text) {
+  absl::StrAppend(&text, "group ", group.address(), "  ", group.state());
+  if (!group.reason().empty()) absl::StrAppend(&text, ": ", group.reason());
+  absl::StrAppend(&text, "\n");
+  if (!group.last_failure().empty()) {
+    // What is there again has got over it.
+    absl::StrAppend(&text, IsGone(group) ? "  failed     " : "  last fail  ",
+                    group.last_failure(), "\n");
+  }
+  if (group.ranks() == 0) return;  // It has not described itself yet.
+  absl::StrAppend(&text, "  model      ", group.model_name(), "  ",
+                  group.compute(), "  ", Counted(group.ranks(), "rank"), "  ",
+                  group.device(), "\n");
+  if (!IsGone(group)) AppendLoad(group, text);
 }
 
 }  // namespace
@@ -128,7 +131,7 @@ std::string StatusText(absl::string_view router_address,
       "router ", router_address, "  version ", status.version(), "  up ",
       absl::FormatDuration(uptime), "\n  requests   ",
       status.running_requests(), " running, ", status.waiting_requests(),
-      " waiting (", WithThousands(status.waiting_tokens()), " tokens)\n");
+      " waiting (", Counted(status.waiting_tokens(), "token"), ")\n");
   for (const v1::GroupStatus& group : status.groups()) {
     AppendGroup(group, text);
   }

@@ -20,6 +20,8 @@ namespace lapidary {
 //     global     130 of 4,096 pages used (3%), 160 KiB each
 //     window     17 of 320 pages used (5%), 640 KiB each
 //     speed      3,105 tokens/s prefill, 41.2 tokens/s decode
+//
+// A group that is "connecting" or "suspect" shows no load.
 std::string StatusText(absl::string_view router_address,
                        const v1::GetStatusResponse& status);
 

@@ -95,7 +95,7 @@ TEST(StatusTextTest, ShowsHowTheLastLongPromptWasSplit) {
   const std::string text = StatusText("localhost:1", RouterWithTwoRanks());
   EXPECT_THAT(text,
               HasSubstr("  last long  65,536 tokens: 65,472 in 16 rounds split "
-                        "by tokens, 1 steps split by heads\n"));
+                        "by tokens, 1 step split by heads\n"));
   EXPECT_THAT(text, HasSubstr("20.0 s, 0.5 s of it transfers, 3.00 MiB to a "
                               "rank, slowest/mean 1.01; largest round 2112 + "
                               "1984 tokens\n"));
@@ -117,6 +117,31 @@ TEST(StatusTextTest, SaysWhyAGroupThatIsGoneFailed) {
   }
 }
 
+TEST(StatusTextTest, AGroupThatIsGoneShowsNoLoad) {
+  v1::GetStatusResponse status = RouterWithTwoRanks();
+  v1::GroupStatus& group = *status.mutable_groups(0);
+  for (const char* state : {"connecting", "suspect"}) {
+    group.set_state(state);
+    EXPECT_THAT(StatusText("localhost:1", status),
+                EndsWith("  model      recall  bf16  2 ranks  2 CPU threads, "
+                         "avx2\n"));
+  }
+}
+
+TEST(StatusTextTest, OneIsNotAPlural) {
+  v1::GetStatusResponse status = RouterWithTwoRanks();
+  status.set_waiting_tokens(1);
+  v1::GroupStatus& group = *status.mutable_groups(0);
+  group.set_queued_tokens(1);
+  group.mutable_last_split()->set_token_split_rounds(1);
+  group.mutable_last_split()->set_rounds_over_limit(1);
+  const std::string text = StatusText("localhost:1", status);
+  EXPECT_THAT(text, HasSubstr("0 waiting (1 token)\n"));
+  EXPECT_THAT(text, HasSubstr("1 token to prefill\n"));
+  EXPECT_THAT(text, HasSubstr("in 1 round split by tokens"));
+  EXPECT_THAT(text, HasSubstr("; 1 round over the inter-token deadline\n"));
+}
+
 TEST(StatusTextTest, AGroupThatIsThereAgainHasALastFailure) {
   v1::GetStatusResponse status = RouterWithOneGroup();
   v1::GroupStatus& group = *status.mutable_groups(0);
@@ -124,7 +149,7 @@ TEST(StatusTextTest, AGroupThatIsThereAgainHasALastFailure) {
   for (const char* state : {"ready", "draining", "refused"}) {
     group.set_state(state);
     EXPECT_THAT(StatusText("localhost:1", status),
-                HasSubstr("\n  last failure  rank 1 (south): gone\n"));
+                HasSubstr("\n  last fail  rank 1 (south): gone\n"));
   }
 }
 

@@ -329,7 +329,7 @@ TEST_P(BackendTest, GeluMulGatesTheSecondHalf) {
   }
 }
 
-TEST_P(BackendTest, GeluMulAndSoftCapSaturateFarFromZero) {
+TEST_P(BackendTest, GeluMulSaturatesFarFromZero) {
   Matrix x = Empty(1, 2 * 19);
   for (int c = 0; c < 19; ++c) {
     x.Set(0, c, c % 2 == 0 ? 1e30f : -1e30f);
@@ -341,6 +341,9 @@ TEST_P(BackendTest, GeluMulAndSoftCapSaturateFarFromZero) {
     const float expected = c % 2 == 0 ? x.at(0, c) * 0.5f : 0.0f;
     ASSERT_NEAR(out.at(0, c), expected, 1e-6f) << c;
   }
+}
+
+TEST_P(BackendTest, SoftCapSaturatesFarFromZero) {
   Matrix capped(DType::kF32, 1, 19);
   for (int c = 0; c < 19; ++c) capped.Set(0, c, c % 2 == 0 ? 1e38f : -1e38f);
   backend_->SoftCap(capped.tensor(), 30.0f);
@@ -394,6 +397,13 @@ TEST_P(BackendTest, AllocatesZeroedAlignedMemory) {
 TEST_P(BackendTest, RefusesMoreMemoryThanThereIs) {
   EXPECT_THAT(backend_->Allocate(int64_t{1} << 60),
               StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST(CpuBackendTest, TellsPeopleOfItsThreads) {
+  EXPECT_EQ(NewBackend(Isa::kPortable, 1)->Description(),
+            "1 CPU thread, portable");
+  EXPECT_EQ(NewBackend(Isa::kPortable, 2)->Description(),
+            "2 CPU threads, portable");
 }
 
 TEST(CpuBackendTest, RefusesANegativeNumberOfThreads) {

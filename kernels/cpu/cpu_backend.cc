@@ -104,7 +104,10 @@ class CpuBackend : public Backend {
   }
 
   std::string Description() const override {
-    return absl::StrCat(pool_.num_threads(), " CPU threads, ", IsaName(isa_));
+    const int threads = pool_.num_threads();
+    return absl::StrCat(threads,
+                        threads == 1 ? " CPU thread, " : " CPU threads, ",
+                        IsaName(isa_));
   }
 
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
