@@ -14,6 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "common/version.h"
 
 namespace lapidary {
 namespace {
@@ -42,14 +44,30 @@ std::vector<std::string> JoinHyphens(const std::vector<std::string>& from) {
   return arguments;
 }
 
-// Only the project's own flags, which are defined in files with main().
+// All flags but those that absl brings, such as --flagfile.
 bool IsOurs(absl::string_view file) {
   return !absl::StrContains(file, "absl/flags/");
 }
 
+// Whether it is --help, or one of absl's ways to ask for more or less of it:
+// -help, --help=WORD, --helpfull, --helpshort.
+bool IsHelp(absl::string_view argument) {
+  if (!absl::ConsumePrefix(&argument, "--") &&
+      !absl::ConsumePrefix(&argument, "-")) {
+    return false;
+  }
+  const absl::string_view name = argument.substr(0, argument.find('='));
+  return name == "help" || name == "helpfull" || name == "helpshort";
+}
+
 bool AsksForHelp(const std::vector<std::string>& arguments) {
   const auto end = std::find(arguments.begin(), arguments.end(), "--");
-  return std::find(arguments.begin(), end, "--help") != end;
+  return std::any_of(arguments.begin(), end, IsHelp);
+}
+
+// "/usr/bin/lapidary" as "lapidary".
+std::string NameOf(const std::string& program) {
+  return program.substr(program.rfind('/') + 1);
 }
 
 // Adds words to `text`, in lines that are not too long.
@@ -88,9 +106,13 @@ std::string FlagsText() {
 
 std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
                                           char** argv) {
+  const std::string name = NameOf(argv[0]);
   absl::SetProgramUsageMessage(usage);
   absl::FlagsUsageConfig config;
   config.contains_help_flags = IsOurs;
+  config.version_string = [name] {
+    return absl::StrCat(name, " ", kVersion, "\n");
+  };
   absl::SetFlagsUsageConfig(config);
 
   std::vector<std::string> arguments =
@@ -98,7 +120,7 @@ std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,
   for (auto it = arguments.begin(); it != arguments.end() && *it != "--"; ++it)
     *it = WithUnderscores(*it);
   if (AsksForHelp(arguments)) {  // absl would answer with exit code 1.
-    std::cout << usage << "\n" << FlagsText() << std::flush;
+    std::cout << name << ": " << usage << "\n" << FlagsText() << std::flush;
     std::exit(EXIT_SUCCESS);
   }
   std::vector<char*> pointers;

@@ -12,9 +12,10 @@ namespace lapidary {
 
 // Parses absl flags, spelled with hyphens or with underscores
 // (--kv-memory = --kv_memory), and returns the positional arguments without the
-// program's name.  --help prints `usage` and all flags, and ends the program
-// with exit code 0; an unknown flag or a bad value ends it with exit code 1 and
-// a line that names it.
+// program's name.  --help prints "NAME: ", `usage` and all flags, --version
+// prints NAME and the project's version; both end the program with exit code 0.
+// An unknown flag or a bad value ends it with exit code 1 and a line that names
+// it.  So `usage` begins with what the program does, in lower case.
 //
 // Call it first thing in main(), once.
 std::vector<std::string> ParseCommandLine(absl::string_view usage, int argc,

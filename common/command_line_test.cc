@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "common/version.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 ABSL_FLAG(int, some_count, 3, "another");
@@ -19,7 +22,7 @@ namespace {
 
 // absl takes the usage once a process, so each test parses in one of its own.
 [[noreturn]] void Parse(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "program");
+  arguments.insert(arguments.begin(), "/usr/bin/program");
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   ParseFlags("does this", static_cast<int>(argv.size()), argv.data());
@@ -44,11 +47,27 @@ TEST(CommandLineDeathTest, TakesAHyphenAsAValueWithoutAWarning) {
 }
 
 TEST(CommandLineDeathTest, HelpPrintsUsageAndFlagsAndIsNoFailure) {
-  EXPECT_EXIT(ParseWithOutputToStderr({"--other", "--help"}),
+  EXPECT_EXIT(
+      ParseWithOutputToStderr({"--other", "--help"}),
+      testing::ExitedWithCode(0),
+      "^program: does this\n\nFlags:\n  --some-count \\(another\\); default: "
+      "3\n  --some-file \\(a flag of the test that .*\n"
+      "      .*over two lines\\)\n$");
+}
+
+TEST(CommandLineDeathTest, TakesEverySpellingOfHelp) {
+  for (const char* spelling :
+       {"-help", "--help=true", "--help=prompt", "--helpfull", "--helpshort"}) {
+    EXPECT_EXIT(ParseWithOutputToStderr({spelling}), testing::ExitedWithCode(0),
+                "^program: does this\n")
+        << spelling;
+  }
+}
+
+TEST(CommandLineDeathTest, VersionPrintsTheProjectsAndIsNoFailure) {
+  EXPECT_EXIT(ParseWithOutputToStderr({"--version"}),
               testing::ExitedWithCode(0),
-              "^does this\n\nFlags:\n  --some-count \\(another\\); default: "
-              "3\n  --some-file \\(a flag of the test that .*\n"
-              "      .*over two lines\\)\n$");
+              testing::Eq(absl::StrCat("program ", kVersion, "\n")));
 }
 
 TEST(CommandLineDeathTest, HelpBehindTwoHyphensIsAnArgument) {

@@ -297,7 +297,7 @@ void Run() {
 
 int main(int argc, char** argv) {
   lapidary::ParseCommandLine(
-      "Times the backend's operations on the shapes of Gemma 4 12B beside the "
+      "times the backend's operations on the shapes of Gemma 4 12B beside the "
       "machine's ceilings.",
       argc, argv);
   lapidary::Run();

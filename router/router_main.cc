@@ -103,7 +103,7 @@ int main(int argc, char** argv) {
   // What gRPC has to say comes as a Status too.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   lapidary::ParseFlags(
-      "Serves Gemma 4 over gRPC: text in front of groups.\n"
+      "serves Gemma 4 over gRPC: text in front of groups.\n\n"
       "  router_main --model DIR --groups HOST:PORT,HOST:PORT",
       argc, argv);
   lapidary::StartLogging(argv[0]);

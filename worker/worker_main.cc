@@ -94,7 +94,7 @@ namespace lapidary {
 namespace {
 
 constexpr char kUsage[] =
-    "Serves a Gemma 4 model to lapidary routers over gRPC.\n\n"
+    "serves a Gemma 4 model to lapidary routers over gRPC.\n\n"
     "  worker_main --model DIR [flags]\n\n"
     "Several processes make a group that shares the work of each request:\n\n"
     "  worker_main --model DIR --rank R --ranks N --rendezvous HOST:PORT\n\n"
