@@ -31,8 +31,9 @@ template <class Dot>
 void MatMulBlock(const MatMulBlockArgs& args) {
   using X = typename Dot::X;
   const int columns = args.blocks * kBlockColumns;
-  if (args.cols == 0)
+  if (args.cols == 0) {
     ClearRow<typename Dot::Simd>(args.rows * columns, args.sums);
+  }
   for (int c = 0; c < args.cols; c += args.slice_cols) {
     const int count = std::min(args.slice_cols, args.cols - c);
     DotPanel<Dot>({.x = static_cast<const X*>(args.x) +

@@ -13,8 +13,10 @@ namespace lapidary::cpu {
 
 class Scratch {
  public:
-  // At least `bytes`, aligned to 64 bytes, with any content.  Valid until a
-  // call for more than ever before: so threads may share what Reserve(0) gives.
+  // At least `bytes`, aligned to 64 bytes, with any content.  Stays valid while
+  // calls ask for no more than the most that was asked for before; a call for
+  // more moves the memory and loses its content.  Reserve(0) thus returns what
+  // is there: threads call it to share what one has reserved for all.
   void* Reserve(int64_t bytes) {
     constexpr int64_t kAlignment = 64;
     if (bytes > size_) {
