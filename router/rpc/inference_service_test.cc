@@ -14,7 +14,6 @@
 #include "absl/time/time.h"
 #include "common/grpc_status.h"
 #include "common/metrics.h"
-#include "common/model_files.h"
 #include "common/testing/fake_clock.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
