@@ -1,23 +1,17 @@
 #include "common/deadline.h"
 
 #include <algorithm>
-#include <chrono>
+
+#include "common/steady_time.h"
 
 namespace lapidary {
-namespace {
-
-absl::Duration SteadyTime() {
-  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-}
-
-}  // namespace
 
 Deadline Deadline::In(absl::Duration limit) {
-  return Deadline(SteadyTime() + limit);
+  return Deadline(SteadyNow() + limit);
 }
 
 absl::Duration Deadline::left() const {
-  return std::max(time_ - SteadyTime(), absl::ZeroDuration());
+  return std::max(time_ - SteadyNow(), absl::ZeroDuration());
 }
 
 }  // namespace lapidary

@@ -7,11 +7,11 @@
 
 namespace lapidary {
 
-// A point in time of the steady clock: setting the machine's clock neither
-// brings it nearer nor puts it off.
+// A point in time of SteadyNow(): setting the machine's clock neither brings it
+// nearer nor puts it off.
 class Deadline {
  public:
-  static Deadline Never() { return Deadline(absl::InfiniteDuration()); }
+  static Deadline Never() { return Deadline(absl::InfiniteFuture()); }
   // `limit` from now; one that is not positive has passed.
   static Deadline In(absl::Duration limit);
 
@@ -19,10 +19,17 @@ class Deadline {
   absl::Duration left() const;
   bool has_passed() const { return left() == absl::ZeroDuration(); }
 
- private:
-  explicit Deadline(absl::Duration time) : time_(time) {}
+  // `grace` later.
+  Deadline operator+(absl::Duration grace) const {
+    return Deadline(time_ + grace);
+  }
+  // The earlier one is less.
+  bool operator<(Deadline other) const { return time_ < other.time_; }
 
-  absl::Duration time_;  // Since the steady clock's beginning.
+ private:
+  explicit Deadline(absl::Time time) : time_(time) {}
+
+  absl::Time time_;
 };
 
 }  // namespace lapidary

@@ -30,5 +30,13 @@ TEST(DeadlineTest, NeverPassesWithoutALimit) {
   }
 }
 
+TEST(DeadlineTest, AreInOrder) {
+  const Deadline soon = Deadline::In(absl::Hours(1));
+  EXPECT_LT(soon, soon + absl::Seconds(1));
+  EXPECT_LT(soon, Deadline::Never());
+  EXPECT_FALSE(Deadline::Never() + absl::Seconds(1) < Deadline::Never());
+  EXPECT_GT((soon + absl::Hours(1)).left(), absl::Hours(1));
+}
+
 }  // namespace
 }  // namespace lapidary

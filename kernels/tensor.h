@@ -26,6 +26,9 @@ struct Tensor {
     return static_cast<char*>(data) + int64_t{r} * stride * SizeOf(dtype);
   }
 
+  // Whether the rows follow each other without gaps.
+  bool IsDense() const { return stride == cols || rows <= 1; }
+
   // Rows [first, first + count).
   Tensor Rows(int first, int count) const {
     return {row(first), dtype, count, cols, stride};

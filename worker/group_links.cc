@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/deadline.h"
 #include "common/status_macros.h"
+#include "common/ticker.h"
 #include "glog/logging.h"
 #include "worker/parallel/gloo_collective.h"
 #include "worker/parallel/rendezvous.h"
@@ -27,17 +27,21 @@ absl::StatusOr<std::unique_ptr<GroupLinks>> GroupLinks::Meet(
     LOG(INFO) << "meeting " << options.num_ranks << " ranks at "
               << options.rendezvous << ", for " << options.timeout;
     ASSIGN_OR_RETURN(channel, MeetRanks(own, options.rendezvous,
-                                        absl::Now() + options.timeout));
+                                        Deadline::In(options.timeout)));
     for (const Hello& hello : channel->hellos()) {
       LOG(INFO) << "met " << lapidary::NameOf(hello);
     }
   }
   return std::unique_ptr<GroupLinks>(
-      new GroupLinks(options.rank, std::move(channel)));
+      new GroupLinks(options, std::move(channel)));
 }
 
-GroupLinks::GroupLinks(int rank, std::unique_ptr<ControlChannel> channel)
-    : rank_(rank), hellos_(channel->hellos()), channel_(std::move(channel)) {}
+GroupLinks::GroupLinks(const Options& options,
+                       std::unique_ptr<ControlChannel> channel)
+    : rank_(options.rank),
+      liveness_timeout_(options.liveness_timeout),
+      hellos_(channel->hellos()),
+      channel_(std::move(channel)) {}
 
 int GroupLinks::ranks_on_this_host() const {
   const auto here = [this](const Hello& hello) {
@@ -46,10 +50,16 @@ int GroupLinks::ranks_on_this_host() const {
   return static_cast<int>(std::count_if(hellos_.begin(), hellos_.end(), here));
 }
 
+bool GroupLinks::first_on_this_host() const {
+  return std::none_of(
+      hellos_.begin(), hellos_.begin() + rank_,
+      [this](const Hello& hello) { return hello.host == host(rank_); });
+}
+
 absl::StatusOr<std::vector<std::string>> GroupLinks::Share(
     const absl::StatusOr<std::string>& ours, absl::Duration timeout) {
   CHECK(channel_ != nullptr) << "the watchdog has the channel";
-  if (size() > 1) return channel_->AllGather(ours, absl::Now() + timeout);
+  if (size() > 1) return channel_->AllGather(ours, Deadline::In(timeout));
   RETURN_IF_ERROR(ours.status());
   return std::vector<std::string>{*ours};
 }
@@ -58,6 +68,22 @@ absl::Status GroupLinks::Agree(const absl::Status& ours,
                                absl::Duration timeout) {
   if (ours.ok()) return Share(std::string(), timeout).status();
   return Share(ours, timeout).status();
+}
+
+absl::Status GroupLinks::Run(absl::FunctionRef<absl::Status()> stage,
+                             absl::Duration timeout) {
+  CHECK(channel_ != nullptr) << "the watchdog has the channel";
+  if (size() == 1) return stage();
+  const Deadline deadline = Deadline::In(timeout);
+  absl::Status ours;
+  {
+    Ticker ticker(kHeartbeatPeriod);
+    const auto beats = ticker.Subscribe([this] { channel_->Beat(); });
+    ours = stage();
+  }
+  absl::StatusOr<std::string> given = std::string();
+  if (!ours.ok()) given = ours;
+  return channel_->AllGather(given, deadline, liveness_timeout_).status();
 }
 
 absl::Status GroupLinks::Connect(absl::Duration timeout) {
@@ -77,11 +103,10 @@ absl::Status GroupLinks::Connect(absl::Duration timeout) {
 }
 
 void GroupLinks::Watch(const StepProgress& progress,
-                       absl::Duration liveness_timeout,
                        Watchdog::OnFailure on_failure) {
   CHECK(watchdog_ == nullptr);
   GroupHealthOptions options;
-  options.liveness_timeout = liveness_timeout;
+  options.liveness_timeout = liveness_timeout_;
   watchdog_ = std::make_unique<Watchdog>(std::move(channel_), progress, options,
                                          std::move(on_failure));
 }

@@ -1,7 +1,7 @@
 // What joins the ranks of a group: they meet, agree stage by stage on how the
 // start went, exchange tensors, and watch each other.
 //
-//   Meet ─► Agree, Share … ─► Connect ─► collective() ─► Watch ─► StopWatching
+//   Meet ─► Run, Share … ─► Connect ─► collective() ─► Watch ─► StopWatching
 //
 // In a group of one nobody is asked, and there are no sockets.
 
@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -30,9 +31,10 @@ class GroupLinks {
   struct Options {
     int rank = 0;
     int num_ranks = 1;
-    std::string rendezvous;   // HOST:PORT of rank 0.
-    absl::Duration timeout;   // Of meeting.
-    std::vector<Fact> facts;  // What must be the same on all ranks.
+    std::string rendezvous;           // HOST:PORT of rank 0.
+    absl::Duration timeout;           // Of meeting.
+    absl::Duration liveness_timeout;  // Of ranks that are silent.
+    std::vector<Fact> facts;          // What must be the same on all ranks.
   };
 
   // Errors: those of MeetRanks().
@@ -49,14 +51,22 @@ class GroupLinks {
   std::string NameOfRank(int rank) const { return NameOf(hellos_[rank]); }
   // Ranks of the group that share this one's host, itself included.
   int ranks_on_this_host() const;
+  // Whether this is the least of them.
+  bool first_on_this_host() const;
 
   // Start-up in stages, each of which ends alike on all ranks: gives every
   // rank's string to all, or the first error that a rank has.
   //
-  // REQUIRES of both: Watch() has not been called.
+  // REQUIRES of all: Watch() has not been called.
   absl::StatusOr<std::vector<std::string>> Share(
       const absl::StatusOr<std::string>& ours, absl::Duration timeout);
   absl::Status Agree(const absl::Status& ours, absl::Duration timeout);
+
+  // Runs what takes long, and agrees on how it went.  A rank that hangs in it
+  // is missed by those that wait for it, after the liveness timeout.  `stage`
+  // must not call this.
+  absl::Status Run(absl::FunctionRef<absl::Status()> stage,
+                   absl::Duration timeout);
 
   // Opens the links of collective().  Called on all ranks.
   //
@@ -68,8 +78,7 @@ class GroupLinks {
 
   // From here on the ranks watch each other.  `progress` must outlive this.
   // Called on all ranks, once.
-  void Watch(const StepProgress& progress, absl::Duration liveness_timeout,
-             Watchdog::OnFailure on_failure);
+  void Watch(const StepProgress& progress, Watchdog::OnFailure on_failure);
 
   // This rank goes in good order, and so do the others: nobody is missed.
   // Returns when they know.
@@ -79,9 +88,10 @@ class GroupLinks {
   Watchdog* watchdog() { return watchdog_.get(); }
 
  private:
-  GroupLinks(int rank, std::unique_ptr<ControlChannel> channel);
+  GroupLinks(const Options& options, std::unique_ptr<ControlChannel> channel);
 
   const int rank_;
+  const absl::Duration liveness_timeout_;
   const std::vector<Hello> hellos_;
   std::unique_ptr<ControlChannel> channel_;  // The watchdog's, later.
   LocalGroup alone_{1};

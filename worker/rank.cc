@@ -43,10 +43,18 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Start(const WorkerOptions& options,
   RETURN_IF_ERROR(rank->ReadConfig());
   RETURN_IF_ERROR(rank->Meet());
   GroupLinks& links = *rank->links_;
-  RETURN_IF_ERROR(links.Agree(rank->Load(), kLoadTimeout));
+  // The first rank of a host packs the weights, if nobody has yet; the others
+  // then map what it has packed.
+  for (const bool first : {true, false}) {
+    const auto load = [&] {
+      if (links.first_on_this_host() != first) return absl::OkStatus();
+      return rank->Load();
+    };
+    RETURN_IF_ERROR(links.Run(load, kLoadTimeout));
+  }
   RETURN_IF_ERROR(links.Agree(rank->Connect(), kStageTimeout));
   RETURN_IF_ERROR(rank->Plan());
-  RETURN_IF_ERROR(links.Agree(rank->Allocate(), kLoadTimeout));
+  RETURN_IF_ERROR(links.Run([&] { return rank->Allocate(); }, kLoadTimeout));
   return rank;
 }
 
@@ -96,6 +104,7 @@ absl::Status Rank::Meet() {
            .num_ranks = options_.ranks,
            .rendezvous = options_.rendezvous,
            .timeout = options_.group_timeout,
+           .liveness_timeout = options_.liveness_timeout,
            .facts = {{"version", kVersion},
                      {"model (config.json)", digests_.config},
                      {"tokenizer", digests_.tokenizer},

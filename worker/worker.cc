@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/byte_size.h"
+#include "common/deadline.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/model/model_shape.h"
@@ -61,9 +62,9 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(
 
 absl::Status Worker::StartServing() {
   if (rank_->rates().matmul_flops > 0) group_metrics_.SetRates(rank_->rates());
-  rank_->links().Watch(
-      rank_->progress(), options_.liveness_timeout,
-      [this](const GroupFailure& failure) { OnFailure(failure); });
+  rank_->links().Watch(rank_->progress(), [this](const GroupFailure& failure) {
+    OnFailure(failure);
+  });
   if (rank_->leads()) {
     StartEngine();
     RETURN_IF_ERROR(StartServer());
@@ -242,18 +243,17 @@ absl::Status Worker::Fail(const absl::Status& error) {
   failure = this->failure().value_or(failure);
   board_.PublishFailure(failure.message, std::string(NameOf(failure.cause)));
   if (server_ != nullptr) {
-    const absl::Time deadline = clock_.Now() + kFailureGrace;
-    while (waiter_.Wait(deadline - clock_.Now()) !=
-           ShutdownWaiter::Reason::kTimeout) {
+    const Deadline deadline = Deadline::In(kFailureGrace);
+    while (waiter_.Wait(deadline.left()) != ShutdownWaiter::Reason::kTimeout) {
     }
   }
   return absl::UnavailableError(failure.message);
 }
 
 void Worker::AwaitVerdict(absl::Duration timeout) {
-  const absl::Time deadline = clock_.Now() + timeout;
-  while (!failure().has_value() && clock_.Now() < deadline) {
-    waiter_.Wait(deadline - clock_.Now());
+  const Deadline deadline = Deadline::In(timeout);
+  while (!failure().has_value() && !deadline.has_passed()) {
+    waiter_.Wait(deadline.left());
   }
 }
 

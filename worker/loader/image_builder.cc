@@ -18,7 +18,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/byte_size.h"
+#include "common/deadline.h"
 #include "common/status_macros.h"
+#include "common/steady_time.h"
 #include "kernels/pack.h"
 #include "worker/loader/disk_check.h"
 #include "worker/loader/image_format.h"
@@ -31,6 +33,8 @@ namespace {
 
 // A thread reads, packs and writes about this much at a time.
 constexpr int64_t kPieceBytes = 2 << 20;
+// How long to wait before a lock is tried again.
+constexpr absl::Duration kLockRetry = absl::Milliseconds(20);
 
 int64_t BytesOf(const TensorSpec& spec) {
   return int64_t{spec.rows} * spec.cols * static_cast<int64_t>(sizeof(Bf16));
@@ -76,10 +80,17 @@ class File {
                                    : absl::ErrnoToStatus(errno, path_);
   }
 
-  // Waits until no other process holds it.
-  absl::Status Lock() const {
-    while (flock(descriptor_, LOCK_EX) != 0) {
-      if (errno != EINTR) return absl::ErrnoToStatus(errno, path_);
+  // Waits until no other process holds it.  DEADLINE_EXCEEDED.
+  absl::Status LockBy(Deadline deadline) const {
+    while (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EINTR && errno != EWOULDBLOCK) {
+        return absl::ErrnoToStatus(errno, path_);
+      }
+      if (deadline.has_passed()) {
+        return absl::DeadlineExceededError(absl::StrCat(
+            path_, ": another process packs these weights, for too long"));
+      }
+      absl::SleepFor(kLockRetry);
     }
     return absl::OkStatus();
   }
@@ -339,13 +350,13 @@ absl::StatusOr<std::unique_ptr<WeightImage>> LoadOrBuildImage(
 
   const ImagePaths paths(options.directory, checkpoint);
   const std::string path = paths.image();
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   absl::StatusOr<std::unique_ptr<WeightImage>> image =
       MapImage(path, checkpoint.digest());
   if (!image.ok()) {
     ASSIGN_OR_RETURN(const File lock,
                      File::Open(paths.lock(), O_RDWR | O_CREAT));
-    RETURN_IF_ERROR(lock.Lock());
+    RETURN_IF_ERROR(lock.LockBy(Deadline::In(options.lock_timeout)));
     image = MapImage(path, checkpoint.digest());  // Another rank's, by now.
     if (!image.ok()) {
       if (absl::IsDataLoss(image.status())) {
@@ -354,10 +365,10 @@ absl::StatusOr<std::unique_ptr<WeightImage>> LoadOrBuildImage(
       RETURN_IF_ERROR(BuildImage(checkpoint, layout, options, paths));
       stats.built = true;
     }
-    stats.pack_time = absl::Now() - start;
+    stats.pack_time = SteadyNow() - start;
   }
   if (stats.built) image = MapImage(path, checkpoint.digest());
-  stats.map_time = absl::Now() - start - stats.pack_time;
+  stats.map_time = SteadyNow() - start - stats.pack_time;
   return image;
 }
 

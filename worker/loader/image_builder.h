@@ -24,6 +24,8 @@ struct ImageOptions {
   // What else the process is going to take, counted when the memory is checked.
   int64_t extra_memory_bytes = 0;
   int num_threads = 0;  // 0: one a core.
+  // What another process gets that packs the same weights.
+  absl::Duration lock_timeout = absl::Hours(1);
 };
 
 struct ImageStats {
@@ -49,7 +51,8 @@ int64_t ImageBytes(const Checkpoint& checkpoint,
 // `specs` are those that the checkpoint was opened with.
 //
 // Errors: RESOURCE_EXHAUSTED if memory or disk do not suffice, before anything
-// is read, with what is needed and what there is; those of the file system.
+// is read, with what is needed and what there is; DEADLINE_EXCEEDED if another
+// process packs and does not end; those of the file system.
 absl::StatusOr<std::unique_ptr<WeightImage>> LoadOrBuildImage(
     const Checkpoint& checkpoint, std::span<const TensorSpec> specs,
     const ImageOptions& options, ImageStats& stats);

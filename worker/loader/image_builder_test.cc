@@ -6,6 +6,12 @@
 #include <random>
 #include <thread>
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -104,6 +110,25 @@ TEST_F(ImageBuilderTest, PacksOnceAndMapsFromThenOn) {
   EXPECT_FALSE(stats.built);
   EXPECT_EQ((*second)->path(), (*first)->path());
   EXPECT_EQ(Images().size(), 1u);
+}
+
+TEST_F(ImageBuilderTest, GivesUpOnAnotherProcessThatDoesNotEnd) {
+  ImageStats stats;
+  ASSERT_OK(Load(stats));
+  std::string lock_path;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(options_.directory)) {
+    if (entry.path().extension() == ".lock") lock_path = entry.path();
+  }
+  const int lock = open(lock_path.c_str(), O_RDWR);
+  ASSERT_EQ(flock(lock, LOCK_EX), 0);
+  std::filesystem::remove(Images().front());
+  options_.lock_timeout = absl::Milliseconds(50);
+  EXPECT_THAT(Load(stats), StatusIs(absl::StatusCode::kDeadlineExceeded,
+                                    AllOf(HasSubstr(lock_path),
+                                          HasSubstr("another process packs"))));
+  close(lock);
+  EXPECT_OK(Load(stats));
 }
 
 TEST_F(ImageBuilderTest, PacksAnotherCheckpointBesideIt) {

@@ -3,9 +3,9 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "common/read_file.h"
 #include "common/status_macros.h"
+#include "common/steady_time.h"
 #include "glog/logging.h"
 #include "worker/loader/checkpoint.h"
 #include "worker/model/rank_weights.h"
@@ -14,7 +14,7 @@ namespace lapidary {
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Load(
     const ModelOptions& options) {
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   std::unique_ptr<LoadedModel> model(new LoadedModel(options));
 
   ASSIGN_OR_RETURN(const std::string config_json,
@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Load(
 
   statistics.num_files = checkpoint->num_files();
   statistics.num_ignored_tensors = checkpoint->num_ignored_tensors();
-  statistics.load_time = absl::Now() - begin;
+  statistics.load_time = SteadyNow() - begin;
   return model;
 }
 

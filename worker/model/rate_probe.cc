@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status_macros.h"
+#include "common/steady_time.h"
 #include "common/tokens.h"
 #include "kernels/attention.h"
 #include "kernels/bf16.h"
@@ -97,10 +97,10 @@ absl::StatusOr<KvPlanes> RateProbe::NewPlanes(const LayerConfig& layer,
 
 absl::StatusOr<absl::Duration> RateProbe::TimeOf(
     int repeats, absl::FunctionRef<void()> work) {
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   for (int i = 0; i < repeats; ++i) work();
   RETURN_IF_ERROR(backend_.Synchronize());
-  return std::max(absl::Nanoseconds(1), absl::Now() - begin);
+  return std::max(absl::Nanoseconds(1), SteadyNow() - begin);
 }
 
 absl::StatusOr<double> RateProbe::MedianSeconds(

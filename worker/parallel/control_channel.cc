@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/parallel/wire.h"
@@ -16,6 +15,11 @@ namespace {
 
 // What a rank waits for the leader's explanation after its own deadline.
 constexpr absl::Duration kExplanationGrace = absl::Seconds(1);
+
+absl::Status Silent(absl::Duration liveness_timeout) {
+  return absl::UnavailableError(absl::StrCat(
+      "no heartbeat for ", absl::FormatDuration(liveness_timeout)));
+}
 
 }  // namespace
 
@@ -35,10 +39,12 @@ ControlChannel::ControlChannel(
 ControlChannel::~ControlChannel() = default;
 
 absl::StatusOr<std::vector<std::string>> ControlChannel::AllGather(
-    const absl::StatusOr<std::string>& own, absl::Time deadline) {
+    const absl::StatusOr<std::string>& own, Deadline deadline,
+    absl::Duration liveness_timeout) {
   if (own.ok()) CHECK_LE(static_cast<int>(own->size()), kMaxGatherBytes);
-  if (!leads()) return Contribute(own, deadline);
-  const absl::StatusOr<std::vector<std::string>> all = Collect(own, deadline);
+  if (!leads()) return Contribute(own, deadline, liveness_timeout);
+  const absl::StatusOr<std::vector<std::string>> all =
+      Collect(own, deadline, liveness_timeout);
   const std::string result =
       EncodeResult(all.ok() ? absl::StatusOr<std::string>(EncodeList(*all))
                             : absl::StatusOr<std::string>(all.status()));
@@ -55,61 +61,90 @@ absl::StatusOr<std::vector<std::string>> ControlChannel::AllGather(
   return all;
 }
 
+// An error shows again, when the connection is read.
+void ControlChannel::Beat() {
+  for (const auto& connection : connections_) {
+    if (connection == nullptr) continue;
+    connection->Send(FrameType::kHeartbeat, "").IgnoreError();
+  }
+}
+
 // Of the leader.  The first error ends it, whatever the others would give.
 absl::StatusOr<std::vector<std::string>> ControlChannel::Collect(
-    const absl::StatusOr<std::string>& own, absl::Time deadline) {
+    const absl::StatusOr<std::string>& own, Deadline deadline,
+    absl::Duration liveness_timeout) {
   if (!own.ok()) return Blame(rank_, own.status());
-  std::vector<std::optional<std::string>> parts(size());
-  parts[rank_] = *own;
+  std::vector<Part> parts(size(),
+                          {std::nullopt, Deadline::In(liveness_timeout)});
+  parts[rank_].given = *own;
+  Deadline next_beat = Deadline::In(kHeartbeatPeriod);
   while (true) {
     for (int rank = 1; rank < size(); ++rank) {
-      if (!parts[rank].has_value()) {
-        RETURN_IF_ERROR(CollectFrom(rank, parts));
-      }
+      if (parts[rank].given.has_value()) continue;
+      RETURN_IF_ERROR(CollectFrom(rank, liveness_timeout, parts[rank]));
     }
-    const auto missing = std::find(parts.begin(), parts.end(), std::nullopt);
+    const auto missing =
+        std::find_if(parts.begin(), parts.end(),
+                     [](const Part& part) { return !part.given.has_value(); });
     if (missing == parts.end()) break;
-    if (absl::Now() >= deadline) {
+    if (deadline.has_passed()) {
       return Blame(static_cast<int>(missing - parts.begin()),
                    absl::DeadlineExceededError("it said nothing in time"));
     }
-    WaitForFrames(deadline);
+    if (next_beat.has_passed()) {
+      Beat();
+      next_beat = Deadline::In(kHeartbeatPeriod);
+    }
+    WaitForFrames(std::min(deadline, next_beat));
   }
   std::vector<std::string> all;
-  for (std::optional<std::string>& part : parts) {
-    all.push_back(*std::move(part));
-  }
+  for (Part& part : parts) all.push_back(*std::move(part.given));
   return all;
 }
 
 // Takes what `rank` gives, if it is there.
-absl::Status ControlChannel::CollectFrom(
-    int rank, std::vector<std::optional<std::string>>& parts) {
-  const absl::StatusOr<std::optional<Frame>> frame = connections_[rank]->Next();
-  if (!frame.ok()) return Blame(rank, frame.status());
-  if (!frame->has_value()) return absl::OkStatus();
-  absl::StatusOr<std::string> part;
-  absl::Status status = DecodeResult((*frame)->payload, part);
-  if (status.ok() && (*frame)->type != FrameType::kGather) {
-    status = absl::InvalidArgumentError("it sent another frame than was due");
+absl::Status ControlChannel::CollectFrom(int rank,
+                                         absl::Duration liveness_timeout,
+                                         Part& part) {
+  while (!part.given.has_value()) {
+    const absl::StatusOr<std::optional<Frame>> frame =
+        connections_[rank]->Next();
+    if (!frame.ok()) return Blame(rank, frame.status());
+    if (!frame->has_value()) break;
+    const absl::Status taken = Take(**frame, part);
+    if (!taken.ok()) return Blame(rank, taken);
+    part.lost = Deadline::In(liveness_timeout);
   }
-  if (!status.ok()) return Blame(rank, status);
-  if (!part.ok()) return Blame(rank, part.status());
-  parts[rank] = *std::move(part);
+  if (part.given.has_value() || !part.lost.has_passed()) {
+    return absl::OkStatus();
+  }
+  return Blame(rank, Silent(liveness_timeout));
+}
+
+absl::Status ControlChannel::Take(const Frame& frame, Part& part) {
+  if (frame.type == FrameType::kHeartbeat) return absl::OkStatus();
+  absl::StatusOr<std::string> given;
+  RETURN_IF_ERROR(DecodeResult(frame.payload, given));
+  if (frame.type != FrameType::kGather) {
+    return absl::InvalidArgumentError("it sent another frame than was due");
+  }
+  RETURN_IF_ERROR(given.status());
+  part.given = *std::move(given);
   return absl::OkStatus();
 }
 
-void ControlChannel::WaitForFrames(absl::Time deadline) const {
+void ControlChannel::WaitForFrames(Deadline deadline) const {
   std::vector<pollfd> events;
   for (int rank = 1; rank < size(); ++rank) {
     events.push_back({connections_[rank]->socket().fd(), POLLIN, 0});
   }
-  poll(events.data(), events.size(), MillisecondsUntil(deadline));
+  poll(events.data(), events.size(), PollTimeout(deadline));
 }
 
 // Of another rank.  The leader's answer has the name of the rank to blame.
 absl::StatusOr<std::vector<std::string>> ControlChannel::Contribute(
-    const absl::StatusOr<std::string>& own, absl::Time deadline) {
+    const absl::StatusOr<std::string>& own, Deadline deadline,
+    absl::Duration liveness_timeout) {
   FrameConnection& leader = *connections_[0];
   absl::StatusOr<Frame> frame = absl::InternalError("no answer");
   if (absl::Status sent = leader.Send(FrameType::kGather, EncodeResult(own));
@@ -118,7 +153,7 @@ absl::StatusOr<std::vector<std::string>> ControlChannel::Contribute(
   } else if (sent = leader.FlushBy(deadline); !sent.ok()) {
     frame = sent;
   } else {
-    frame = leader.NextBy(deadline + kExplanationGrace);
+    frame = AwaitResult(deadline + kExplanationGrace, liveness_timeout);
   }
   if (!frame.ok()) {
     return own.ok() ? Blame(0, frame.status()) : Blame(rank_, own.status());
@@ -133,6 +168,20 @@ absl::StatusOr<std::vector<std::string>> ControlChannel::Contribute(
   absl::StatusOr<std::vector<std::string>> list = DecodeList(*all, size());
   if (!list.ok()) return Blame(0, list.status());
   return list;
+}
+
+// The leader's next frame but for heartbeats.
+absl::StatusOr<Frame> ControlChannel::AwaitResult(
+    Deadline deadline, absl::Duration liveness_timeout) {
+  while (true) {
+    const Deadline lost = Deadline::In(liveness_timeout);
+    absl::StatusOr<Frame> frame =
+        connections_[0]->NextBy(std::min(deadline, lost));
+    if (absl::IsDeadlineExceeded(frame.status()) && lost < deadline) {
+      return Silent(liveness_timeout);
+    }
+    if (!frame.ok() || frame->type != FrameType::kHeartbeat) return frame;
+  }
 }
 
 absl::Status ControlChannel::Blame(int rank, const absl::Status& error) const {

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "worker/parallel/frame_connection.h"
 #include "worker/parallel/hello.h"
 
@@ -44,14 +45,22 @@ class ControlChannel {
 
   // Waits for all ranks, and returns what each gave, by rank.  If a rank gives
   // an error, or is lost, all ranks return that: the code, and the message
-  // "rank 2 (host a): …".
+  // "rank 2 (host a): …".  Where others compute before they give, they Beat()
+  // meanwhile, and one that is silent for `liveness_timeout` is lost; infinite
+  // where they do not.
   //
   // Errors: also DEADLINE_EXCEEDED, naming the first rank that gave nothing;
-  // UNAVAILABLE if one is gone.  The channel is of no use then.
+  // UNAVAILABLE if one is gone or silent.  The channel is of no use then.
   //
   // REQUIRES: `own`, if it is a string, has at most kMaxGatherBytes.
   absl::StatusOr<std::vector<std::string>> AllGather(
-      const absl::StatusOr<std::string>& own, absl::Time deadline);
+      const absl::StatusOr<std::string>& own, Deadline deadline,
+      absl::Duration liveness_timeout = absl::InfiniteDuration());
+
+  // Tells the others that this rank lives, every kHeartbeatPeriod before an
+  // AllGather() with a liveness timeout.  Of another thread, if no other call
+  // is under way.
+  void Beat();
 
   // For the Watchdog.  Null for this rank itself and where there is none.
   FrameConnection* connection(int rank) const {
@@ -59,13 +68,24 @@ class ControlChannel {
   }
 
  private:
+  // What the leader has of another rank.
+  struct Part {
+    std::optional<std::string> given;
+    Deadline lost;  // Unless it is heard before.
+  };
+
   absl::StatusOr<std::vector<std::string>> Collect(
-      const absl::StatusOr<std::string>& own, absl::Time deadline);
-  absl::Status CollectFrom(int rank,
-                           std::vector<std::optional<std::string>>& parts);
+      const absl::StatusOr<std::string>& own, Deadline deadline,
+      absl::Duration liveness_timeout);
+  absl::Status CollectFrom(int rank, absl::Duration liveness_timeout,
+                           Part& part);
+  absl::Status Take(const Frame& frame, Part& part);
   absl::StatusOr<std::vector<std::string>> Contribute(
-      const absl::StatusOr<std::string>& own, absl::Time deadline);
-  void WaitForFrames(absl::Time deadline) const;
+      const absl::StatusOr<std::string>& own, Deadline deadline,
+      absl::Duration liveness_timeout);
+  absl::StatusOr<Frame> AwaitResult(Deadline deadline,
+                                    absl::Duration liveness_timeout);
+  void WaitForFrames(Deadline deadline) const;
   // `error`, as that of `rank`.
   absl::Status Blame(int rank, const absl::Status& error) const;
 

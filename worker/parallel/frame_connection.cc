@@ -11,7 +11,6 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 
@@ -68,11 +67,9 @@ absl::Status CheckHeader(absl::string_view bytes, int64_t max_payload) {
   return absl::OkStatus();
 }
 
-absl::Status WaitFor(const TcpSocket& socket, short events,
-                     absl::Time deadline) {
+absl::Status WaitFor(const TcpSocket& socket, short events, Deadline deadline) {
   pollfd event = {socket.fd(), events, 0};
-  if (poll(&event, 1, MillisecondsUntil(deadline)) > 0 ||
-      absl::Now() < deadline) {
+  if (poll(&event, 1, PollTimeout(deadline)) > 0 || !deadline.has_passed()) {
     return absl::OkStatus();
   }
   return absl::DeadlineExceededError("it did not answer in time");
@@ -121,7 +118,7 @@ absl::Status FrameConnection::Flush() {
 
 void FrameConnection::EndSending() { shutdown(socket_.fd(), SHUT_WR); }
 
-absl::Status FrameConnection::FlushBy(absl::Time deadline) {
+absl::Status FrameConnection::FlushBy(Deadline deadline) {
   RETURN_IF_ERROR(Flush());
   while (has_unsent()) {
     RETURN_IF_ERROR(WaitFor(socket_, POLLOUT, deadline));
@@ -139,7 +136,7 @@ absl::StatusOr<std::optional<Frame>> FrameConnection::Next() {
   }
 }
 
-absl::StatusOr<Frame> FrameConnection::NextBy(absl::Time deadline) {
+absl::StatusOr<Frame> FrameConnection::NextBy(Deadline deadline) {
   while (true) {
     ASSIGN_OR_RETURN(std::optional<Frame> frame, Next());
     if (frame.has_value()) return *std::move(frame);

@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
+#include "common/deadline.h"
 #include "worker/parallel/tcp_socket.h"
 
 namespace lapidary {
@@ -68,8 +68,8 @@ class FrameConnection {
   absl::StatusOr<std::optional<Frame>> Next();
 
   // The same, but they wait.  Errors: also DEADLINE_EXCEEDED.
-  absl::Status FlushBy(absl::Time deadline);
-  absl::StatusOr<Frame> NextBy(absl::Time deadline);
+  absl::Status FlushBy(Deadline deadline);
+  absl::StatusOr<Frame> NextBy(Deadline deadline);
 
  private:
   absl::StatusOr<std::optional<Frame>> Parse();

@@ -48,7 +48,7 @@ class FrameConnectionTest : public ::testing::Test {
 TEST_F(FrameConnectionTest, BringsFramesInTheirOrder) {
   ASSERT_OK(theirs_->Send(FrameType::kGather, "one"));
   ASSERT_OK(theirs_->Send(FrameType::kLeave, ""));
-  const auto first = ours_.NextBy(absl::InfiniteFuture());
+  const auto first = ours_.NextBy(Deadline::Never());
   ASSERT_OK(first);
   EXPECT_EQ(first->type, FrameType::kGather);
   EXPECT_EQ(first->payload, "one");
@@ -94,7 +94,7 @@ TEST_F(FrameConnectionTest, BoundsWhatWaitsForAnEndThatDoesNotRead) {
 }
 
 TEST_F(FrameConnectionTest, GivesUpAtADeadline) {
-  EXPECT_THAT(ours_.NextBy(absl::InfinitePast()),
+  EXPECT_THAT(ours_.NextBy(Deadline::In(absl::ZeroDuration())),
               StatusIs(absl::StatusCode::kDeadlineExceeded));
 }
 

@@ -50,7 +50,7 @@ struct RankProgress {
 };
 
 struct GroupHealthOptions {
-  absl::Duration heartbeat_period = absl::Seconds(1);
+  absl::Duration heartbeat_period = kHeartbeatPeriod;
   // A rank that is silent for so long is lost.
   absl::Duration liveness_timeout = absl::Seconds(5);
   // How long a better explanation of a rank's error may take: that another rank

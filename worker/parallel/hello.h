@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace lapidary {
 
@@ -33,6 +34,9 @@ struct Hello {
 inline constexpr int kMaxRanks = 64;
 inline constexpr int kMaxFacts = 64;
 inline constexpr int kMaxHelloBytes = 64 << 10;
+
+// How often a rank tells the others that it lives.
+inline constexpr absl::Duration kHeartbeatPeriod = absl::Seconds(1);
 
 // The name of this machine.
 std::string HostName();

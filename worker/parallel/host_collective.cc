@@ -4,9 +4,9 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/deadline.h"
 #include "common/status_macros.h"
+#include "common/steady_time.h"
 #include "glog/logging.h"
 #include "worker/parallel/rank_sum.h"
 
@@ -14,8 +14,6 @@ namespace lapidary {
 namespace {
 
 int64_t NumElements(const Tensor& x) { return int64_t{x.rows} * x.cols; }
-
-bool IsDense(const Tensor& x) { return x.stride == x.cols || x.rows <= 1; }
 
 // Elements [begin, end) of a dense tensor, as one row.
 Tensor Elements(const Tensor& x, int64_t begin, int64_t end) {
@@ -39,10 +37,10 @@ HostCollective::HostCollective(std::unique_ptr<Transport> transport)
     : transport_(std::move(transport)) {}
 
 absl::Status HostCollective::AllReduceSum(Traffic traffic, Tensor x) {
-  CHECK(IsDense(x));
+  CHECK(x.IsDense());
   if (size() == 1) return absl::OkStatus();
   RETURN_IF_ERROR(status_);
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   TransferCount count = {.calls = 1};
   sends_.clear();
   if (size() == 2) {
@@ -57,15 +55,15 @@ absl::Status HostCollective::AllReduceSum(Traffic traffic, Tensor x) {
     RETURN_IF_ERROR(AddUp(own, own, count));
     RETURN_IF_ERROR(ShareSums(x, count));
   }
-  count.time = absl::Now() - begin;
+  count.time = SteadyNow() - begin;
   counters_.Add(CollectiveKind::kAllReduce, traffic, count);
   return absl::OkStatus();
 }
 
 absl::Status HostCollective::ReduceScatterSum(Traffic traffic, Tensor x,
                                               Tensor out) {
-  CHECK(IsDense(x));
-  CHECK(IsDense(out));
+  CHECK(x.IsDense());
+  CHECK(out.IsDense());
   CHECK_EQ(x.rows, out.rows * size());
   CHECK_EQ(x.cols, out.cols);
   CHECK(x.dtype == out.dtype);
@@ -74,14 +72,14 @@ absl::Status HostCollective::ReduceScatterSum(Traffic traffic, Tensor x,
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(status_);
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   TransferCount count = {.calls = 1};
   sends_.clear();
   for (int to = 0; to < size(); ++to) {
     if (to != rank()) sends_.push_back({to, x.Rows(to * out.rows, out.rows)});
   }
   RETURN_IF_ERROR(AddUp(x.Rows(rank() * out.rows, out.rows), out, count));
-  count.time = absl::Now() - begin;
+  count.time = SteadyNow() - begin;
   counters_.Add(CollectiveKind::kReduceScatter, traffic, count);
   return absl::OkStatus();
 }
@@ -128,21 +126,21 @@ absl::StatusOr<Collective::ExchangeId> HostCollective::Start(
     return next_id_++;
   }
   RETURN_IF_ERROR(status_);
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   ASSIGN_OR_RETURN(Pending* const pending, Begin(sends, receives));
   pending->kind = kind;
   pending->traffic = traffic;
-  pending->count.time = absl::Now() - begin;
+  pending->count.time = SteadyNow() - begin;
   return pending->id;
 }
 
 absl::Status HostCollective::Wait(ExchangeId id) {
   if (size() == 1) return absl::OkStatus();
   RETURN_IF_ERROR(status_);
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   Pending& pending = PendingOf(id);
   RETURN_IF_ERROR(Finish(pending));
-  pending.count.time += absl::Now() - begin;
+  pending.count.time += SteadyNow() - begin;
   counters_.Add(pending.kind, pending.traffic, pending.count);
   return absl::OkStatus();
 }

@@ -13,10 +13,6 @@ int64_t RowBytes(const Tensor& tensor) {
 
 int64_t BytesOf(const Tensor& tensor) { return RowBytes(tensor) * tensor.rows; }
 
-bool IsDense(const Tensor& tensor) {
-  return tensor.stride == tensor.cols || tensor.rows == 1;
-}
-
 }  // namespace
 
 char* StagingMemory::Reserve(int64_t bytes) {
@@ -38,7 +34,7 @@ int64_t MessagePacker::Lay(std::span<const RankPart> parts, int num_ranks) {
     Message& message = messages_[part.rank];
     const int64_t bytes = BytesOf(part.tensor);
     if (bytes == 0) continue;
-    const bool alone = message.bytes == 0 && IsDense(part.tensor);
+    const bool alone = message.bytes == 0 && part.tensor.IsDense();
     message.data = alone ? static_cast<char*>(part.tensor.data) : nullptr;
     message.bytes += bytes;
     total_bytes_ += bytes;
@@ -74,7 +70,7 @@ void MessagePacker::Copy(Direction direction) {
   for (const RankPart& part : parts_) {
     const Tensor& tensor = part.tensor;
     // One copy for a dense tensor, else one a row.
-    const bool dense = IsDense(tensor);
+    const bool dense = tensor.IsDense();
     const int64_t bytes = dense ? BytesOf(tensor) : RowBytes(tensor);
     for (int r = 0; r < (dense ? 1 : tensor.rows); ++r) {
       char*& cursor = cursors_[part.rank];

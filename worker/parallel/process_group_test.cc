@@ -15,7 +15,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/deadline.h"
 #include "gmock/gmock.h"
@@ -39,7 +38,7 @@ constexpr int kValues = 10007;
 
 constexpr absl::Duration kPatience = absl::Minutes(2);
 
-absl::Time Later() { return absl::Now() + kPatience; }
+Deadline Later() { return Deadline::In(kPatience); }
 
 Tensor View(std::vector<float>& values) {
   const int size = static_cast<int>(values.size());

@@ -11,7 +11,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "worker/parallel/frame_connection.h"
@@ -48,7 +47,7 @@ absl::Status CheckOwn(const Hello& own) {
 // The leader's side.
 class Meeting {
  public:
-  Meeting(const Hello& own, TcpSocket listener, absl::Time deadline)
+  Meeting(const Hello& own, TcpSocket listener, Deadline deadline)
       : own_(own),
         deadline_(deadline),
         listener_(std::move(listener)),
@@ -62,7 +61,7 @@ class Meeting {
  private:
   struct Stranger {
     std::unique_ptr<FrameConnection> connection;
-    absl::Time deadline;  // To say who it is.
+    Deadline deadline;  // To say who it is.
   };
 
   bool Complete() const {
@@ -82,7 +81,7 @@ class Meeting {
   std::string LocalAddress() const;
 
   const Hello own_;
-  const absl::Time deadline_;
+  const Deadline deadline_;
   const TcpSocket listener_;
   std::vector<Stranger> strangers_;
   std::vector<std::unique_ptr<FrameConnection>> members_;  // By rank; [0] null.
@@ -92,7 +91,7 @@ class Meeting {
 
 absl::StatusOr<std::unique_ptr<ControlChannel>> Meeting::Run() {
   while (!Complete()) {
-    if (absl::Now() >= deadline_) return EndTooFew();
+    if (deadline_.has_passed()) return EndTooFew();
     WaitForEvents();
     Accept();
     HearStrangers();
@@ -106,7 +105,7 @@ absl::StatusOr<std::unique_ptr<ControlChannel>> Meeting::Run() {
 
 void Meeting::WaitForEvents() const {
   std::vector<pollfd> events = {{listener_.fd(), POLLIN, 0}};
-  absl::Time until = deadline_;
+  Deadline until = deadline_;
   for (const Stranger& stranger : strangers_) {
     events.push_back({stranger.connection->socket().fd(), POLLIN, 0});
     until = std::min(until, stranger.deadline);
@@ -114,7 +113,7 @@ void Meeting::WaitForEvents() const {
   for (const auto& member : members_) {
     if (member != nullptr) events.push_back({member->socket().fd(), POLLIN, 0});
   }
-  poll(events.data(), events.size(), MillisecondsUntil(until));
+  poll(events.data(), events.size(), PollTimeout(until));
 }
 
 void Meeting::Accept() {
@@ -126,7 +125,7 @@ void Meeting::Accept() {
     }
     strangers_.push_back(
         {std::make_unique<FrameConnection>(*std::move(socket), kMaxHelloBytes),
-         absl::Now() + kHelloTimeout});
+         Deadline::In(kHelloTimeout)});
   }
 }
 
@@ -142,7 +141,7 @@ bool Meeting::Hear(Stranger& stranger) {
     return true;
   }
   absl::Status reason = frame.status();
-  if (reason.ok() && absl::Now() < stranger.deadline) return false;
+  if (reason.ok() && !stranger.deadline.has_passed()) return false;
   if (reason.ok()) {
     reason = absl::DeadlineExceededError("it has not said who it is");
   }
@@ -241,7 +240,7 @@ std::string Meeting::LocalAddress() const {
 // Another rank's side of one connection.  UNAVAILABLE if it is worth another
 // try.
 absl::StatusOr<std::unique_ptr<ControlChannel>> JoinOnce(
-    const Hello& own, const std::string& address, absl::Time deadline) {
+    const Hello& own, const std::string& address, Deadline deadline) {
   ASSIGN_OR_RETURN(TcpSocket socket, ConnectTo(address, deadline));
   std::string local_address = socket.LocalAddress();
   auto leader =
@@ -279,7 +278,7 @@ absl::StatusOr<std::unique_ptr<ControlChannel>> JoinOnce(
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ControlChannel>> MeetRanks(
-    const Hello& own, const std::string& address, absl::Time deadline) {
+    const Hello& own, const std::string& address, Deadline deadline) {
   RETURN_IF_ERROR(CheckOwn(own));
   if (own.num_ranks == 1) {
     return std::make_unique<ControlChannel>(
@@ -290,7 +289,7 @@ absl::StatusOr<std::unique_ptr<ControlChannel>> MeetRanks(
   // The name may not be known yet, nor the port be free.
   absl::StatusOr<TcpSocket> listener = ListenAt(address);
   while (!listener.ok() && absl::IsUnavailable(listener.status()) &&
-         absl::Now() < deadline) {
+         !deadline.has_passed()) {
     Pause();
     listener = ListenAt(address);
   }
@@ -298,21 +297,22 @@ absl::StatusOr<std::unique_ptr<ControlChannel>> MeetRanks(
   return LeadMeeting(own, *std::move(listener), deadline);
 }
 
-absl::StatusOr<std::unique_ptr<ControlChannel>> LeadMeeting(
-    const Hello& own, TcpSocket listener, absl::Time deadline) {
+absl::StatusOr<std::unique_ptr<ControlChannel>> LeadMeeting(const Hello& own,
+                                                            TcpSocket listener,
+                                                            Deadline deadline) {
   CHECK_EQ(own.rank, 0);
   return Meeting(own, std::move(listener), deadline).Run();
 }
 
 absl::StatusOr<std::unique_ptr<ControlChannel>> JoinMeeting(
-    const Hello& own, const std::string& address, absl::Time deadline) {
+    const Hello& own, const std::string& address, Deadline deadline) {
   while (true) {
     absl::StatusOr<std::unique_ptr<ControlChannel>> channel =
         JoinOnce(own, address, deadline);
     if (channel.ok()) return channel;
     absl::StatusCode code = channel.status().code();
     if (code == absl::StatusCode::kUnavailable) {
-      if (absl::Now() < deadline) {
+      if (!deadline.has_passed()) {
         Pause();
         continue;
       }

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "worker/parallel/control_channel.h"
 #include "worker/parallel/hello.h"
 #include "worker/parallel/tcp_socket.h"
@@ -34,15 +35,16 @@ inline constexpr absl::Duration kHelloTimeout = absl::Seconds(5);
 //   DEADLINE_EXCEEDED    Not all ranks came in time: who did, and why others
 //                        were refused.
 absl::StatusOr<std::unique_ptr<ControlChannel>> MeetRanks(
-    const Hello& own, const std::string& address, absl::Time deadline);
+    const Hello& own, const std::string& address, Deadline deadline);
 
 // Rank 0's part, at a port that is bound already (tests bind port 0).
-absl::StatusOr<std::unique_ptr<ControlChannel>> LeadMeeting(
-    const Hello& own, TcpSocket listener, absl::Time deadline);
+absl::StatusOr<std::unique_ptr<ControlChannel>> LeadMeeting(const Hello& own,
+                                                            TcpSocket listener,
+                                                            Deadline deadline);
 
 // The others' part.
 absl::StatusOr<std::unique_ptr<ControlChannel>> JoinMeeting(
-    const Hello& own, const std::string& address, absl::Time deadline);
+    const Hello& own, const std::string& address, Deadline deadline);
 
 }  // namespace lapidary
 

@@ -14,8 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/deadline.h"
 #include "common/testing/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -35,7 +35,10 @@ using ::testing::HasSubstr;
 using Channel = absl::StatusOr<std::unique_ptr<ControlChannel>>;
 
 // More than any of these takes.
-absl::Time Later() { return absl::Now() + absl::Minutes(2); }
+Deadline Later() { return Deadline::In(absl::Minutes(2)); }
+
+constexpr absl::Duration kSilence = absl::Seconds(2);
+constexpr absl::Duration kBeatPeriod = absl::Milliseconds(100);
 
 Hello HelloOf(int rank, int num_ranks) {
   return {.rank = rank,
@@ -54,7 +57,7 @@ class RendezvousTest : public ::testing::Test {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  Channel Lead(int num_ranks, absl::Time deadline = Later()) {
+  Channel Lead(int num_ranks, Deadline deadline = Later()) {
     return LeadMeeting(HelloOf(0, num_ranks), std::move(listener_), deadline);
   }
   // The next that comes to the leader's port.
@@ -199,7 +202,7 @@ TEST_F(RendezvousTest, SaysWhoIsMissingAtTheDeadline) {
                                   HasSubstr("needs 4 ranks")));
   });
   Join(HelloOf(2, 2));  // Of another group.
-  const Channel channel = Lead(4, absl::Now() + absl::Seconds(2));
+  const Channel channel = Lead(4, Deadline::In(absl::Seconds(2)));
   EXPECT_THAT(channel,
               StatusIs(absl::StatusCode::kDeadlineExceeded,
                        AllOf(HasSubstr("needs 4 ranks, 2 came; missing: 2, 3"),
@@ -209,7 +212,7 @@ TEST_F(RendezvousTest, SaysWhoIsMissingAtTheDeadline) {
 TEST_F(RendezvousTest, SaysThatNobodyListens) {
   { const TcpSocket nobody = std::move(listener_); }
   EXPECT_THAT(
-      JoinMeeting(HelloOf(1, 2), address_, absl::InfinitePast()),
+      JoinMeeting(HelloOf(1, 2), address_, Deadline::In(absl::ZeroDuration())),
       StatusIs(absl::StatusCode::kDeadlineExceeded,
                AllOf(HasSubstr("rank 0 at 127.0.0.1:"), HasSubstr("refused"))));
 }
@@ -252,7 +255,7 @@ TEST_F(RendezvousTest, RefusesRanksAndAddressesThatAreNone) {
   for (const char* address : {"", "host", "host:", "host:x", ":1", "h:70000"}) {
     EXPECT_THAT(MeetRanks(HelloOf(0, 2), address, Later()),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("needs host:port")));
+                         HasSubstr("needs HOST:PORT")));
     EXPECT_THAT(MeetRanks(HelloOf(1, 2), address, Later()),
                 StatusIs(absl::StatusCode::kInvalidArgument));
   }
@@ -309,11 +312,59 @@ TEST_F(RendezvousTest, NamesARankThatIsLate) {
       EXPECT_OK(channel.connection(0)->NextBy(Later()));
       return;
     }
-    const absl::Time deadline =
-        channel.rank() == 0 ? absl::Now() + absl::Seconds(1) : Later();
+    const Deadline deadline =
+        channel.rank() == 0 ? Deadline::In(absl::Seconds(1)) : Later();
     EXPECT_THAT(channel.AllGather("here", deadline),
                 StatusIs(absl::StatusCode::kDeadlineExceeded,
                          "rank 2 (host h2): it said nothing in time"));
+  });
+}
+
+// As a rank that computes before it gives: beats, `num_beats` times.
+void BeatFor(ControlChannel& channel, int num_beats) {
+  for (int i = 0; i < num_beats; ++i) {
+    channel.Beat();
+    absl::SleepFor(kBeatPeriod);
+  }
+}
+
+void HearUntilGone(FrameConnection& connection) {
+  while (connection.NextBy(Later()).ok()) {
+  }
+}
+
+TEST_F(RendezvousTest, WaitsForRanksThatLive) {
+  Meet(3, [](ControlChannel& channel) {
+    for (const int slow : {0, 2}) {
+      if (channel.rank() == slow) BeatFor(channel, /*num_beats=*/30);
+      EXPECT_OK(channel.AllGather("here", Later(), kSilence));
+    }
+  });
+}
+
+TEST_F(RendezvousTest, NamesARankThatIsSilent) {
+  Meet(3, [](ControlChannel& channel) {
+    if (channel.rank() == 2) {
+      BeatFor(channel, /*num_beats=*/2);
+      HearUntilGone(*channel.connection(0));
+      return;
+    }
+    EXPECT_THAT(channel.AllGather("here", Later(), kSilence),
+                StatusIs(absl::StatusCode::kUnavailable,
+                         "rank 2 (host h2): no heartbeat for 2s"));
+  });
+}
+
+TEST_F(RendezvousTest, NamesALeaderThatIsSilent) {
+  Meet(2, [](ControlChannel& channel) {
+    if (channel.rank() == 0) {
+      BeatFor(channel, /*num_beats=*/2);
+      HearUntilGone(*channel.connection(1));
+      return;
+    }
+    EXPECT_THAT(channel.AllGather("here", Later(), kSilence),
+                StatusIs(absl::StatusCode::kUnavailable,
+                         "rank 0 (host h0): no heartbeat for 2s"));
   });
 }
 

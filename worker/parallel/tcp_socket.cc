@@ -18,14 +18,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
+#include "common/address.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 
 namespace lapidary {
 namespace {
 
-constexpr int kMaxPort = 65535;
 constexpr absl::Duration kLongestPoll = absl::Minutes(1);
 
 struct FreeAddresses {
@@ -39,14 +38,8 @@ absl::Status SystemError(absl::string_view what, const std::string& address) {
 }
 
 absl::StatusOr<Addresses> Resolve(const std::string& address) {
+  RETURN_IF_ERROR(CheckListenAddress("a socket", address));
   const size_t colon = address.rfind(':');
-  int port = 0;
-  if (colon == std::string::npos || colon == 0 ||
-      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
-      port > kMaxPort) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("needs host:port, it is \"", address, "\""));
-  }
   std::string host = address.substr(0, colon);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
@@ -55,7 +48,7 @@ absl::StatusOr<Addresses> Resolve(const std::string& address) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   const int error =
-      getaddrinfo(host.c_str(), absl::StrCat(port).c_str(), &hints, &found);
+      getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &found);
   if (error != 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot find ", address, ": ", gai_strerror(error)));
@@ -88,10 +81,10 @@ NamedAddress NameOf(int fd, NameFunction function) {
 
 // Waits until `socket` is connected, or is not.
 absl::Status FinishConnect(const TcpSocket& socket, const std::string& address,
-                           absl::Time deadline) {
+                           Deadline deadline) {
   pollfd event = {socket.fd(), POLLOUT, 0};
-  while (poll(&event, 1, MillisecondsUntil(deadline)) <= 0) {
-    if (absl::Now() >= deadline) {
+  while (poll(&event, 1, PollTimeout(deadline)) <= 0) {
+    if (deadline.has_passed()) {
       return absl::DeadlineExceededError(
           absl::StrCat("cannot reach ", address, " in time"));
     }
@@ -172,7 +165,7 @@ std::optional<TcpSocket> AcceptFrom(const TcpSocket& listener) {
 }
 
 absl::StatusOr<TcpSocket> ConnectTo(const std::string& address,
-                                    absl::Time deadline) {
+                                    Deadline deadline) {
   ASSIGN_OR_RETURN(const Addresses addresses, Resolve(address));
   absl::Status status;
   for (const addrinfo* a = addresses.get(); a != nullptr; a = a->ai_next) {
@@ -198,9 +191,8 @@ absl::StatusOr<TcpSocket> ConnectTo(const std::string& address,
   return status;
 }
 
-int MillisecondsUntil(absl::Time time) {
-  const absl::Duration left =
-      std::clamp(time - absl::Now(), absl::ZeroDuration(), kLongestPoll);
+int PollTimeout(Deadline deadline) {
+  const absl::Duration left = std::min(deadline.left(), kLongestPoll);
   return static_cast<int>(
       absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))));
 }

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "common/deadline.h"
 
 namespace lapidary {
 
@@ -47,10 +47,11 @@ std::optional<TcpSocket> AcceptFrom(const TcpSocket& listener);
 //
 // Errors: as ListenAt(); UNAVAILABLE if nobody listens, DEADLINE_EXCEEDED.
 absl::StatusOr<TcpSocket> ConnectTo(const std::string& address,
-                                    absl::Time deadline);
+                                    Deadline deadline);
 
-// For poll(): whole milliseconds until `time`, rounded up, at most a minute.
-int MillisecondsUntil(absl::Time time);
+// For poll(): whole milliseconds until `deadline`, rounded up, at most a
+// minute.
+int PollTimeout(Deadline deadline);
 
 }  // namespace lapidary
 

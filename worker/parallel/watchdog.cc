@@ -6,13 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "common/mutex.h"
+#include "common/steady_time.h"
 #include "glog/logging.h"
 #include "worker/parallel/frame_connection.h"
 #include "worker/parallel/wire.h"
@@ -26,12 +26,6 @@ constexpr absl::Duration kLookPeriod = absl::Milliseconds(100);
 // How long a rank waits for the others to take its last frame: they end their
 // side when they have it.
 constexpr absl::Duration kFarewell = absl::Seconds(1);
-
-// Of a clock that nobody sets.
-absl::Time SteadyNow() {
-  return absl::UnixEpoch() +
-         absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-}
 
 int Milliseconds(absl::Duration duration) {
   return static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(

@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "common/mutex.h"
+#include "common/ticker.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/worker.pb.h"
@@ -19,7 +20,6 @@
 #include "worker/engine/outbox.h"
 #include "worker/metrics.h"
 #include "worker/rpc/run_request.h"
-#include "worker/rpc/ticker.h"
 
 namespace lapidary {
 

@@ -8,11 +8,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "common/mutex.h"
+#include "common/ticker.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/worker.pb.h"
 #include "worker/engine/state_board.h"
 #include "worker/rpc/group_description.h"
-#include "worker/rpc/ticker.h"
 
 namespace lapidary {
 

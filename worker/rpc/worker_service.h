@@ -4,6 +4,7 @@
 #define WORKER_RPC_WORKER_SERVICE_H_
 
 #include "absl/time/time.h"
+#include "common/ticker.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "proto/lapidary/v1/worker.grpc.pb.h"
@@ -12,7 +13,6 @@
 #include "worker/metrics.h"
 #include "worker/rpc/group_description.h"
 #include "worker/rpc/run_request.h"
-#include "worker/rpc/ticker.h"
 
 namespace lapidary {
 

@@ -1,4 +1,4 @@
-#include "worker/rpc/ticker.h"
+#include "common/ticker.h"
 
 #include <future>
 #include <memory>

@@ -1,7 +1,7 @@
 // Things done again and again, on one thread.
 
-#ifndef WORKER_RPC_TICKER_H_
-#define WORKER_RPC_TICKER_H_
+#ifndef COMMON_TICKER_H_
+#define COMMON_TICKER_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -17,8 +17,9 @@
 namespace lapidary {
 
 // Calls its subscribers every `period`, one after the other, so they must not
-// wait.  An alarm of gRPC would not do: one that is late when it is set may
-// call back on the thread that sets it, under the locks that it holds.
+// wait.  An alarm of gRPC would not do for its calls: one that is late when it
+// is set may call back on the thread that sets it, under the locks that it
+// holds.
 //
 // Thread-safe.
 class Ticker {
@@ -79,4 +80,4 @@ class Ticker {
 
 }  // namespace lapidary
 
-#endif  // WORKER_RPC_TICKER_H_
+#endif  // COMMON_TICKER_H_

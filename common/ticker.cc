@@ -1,11 +1,11 @@
-#include "worker/rpc/ticker.h"
+#include "common/ticker.h"
 
 #include <pthread.h>
 
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "common/steady_time.h"
 #include "glog/logging.h"
 
 namespace lapidary {
@@ -40,13 +40,13 @@ Ticker::Subscription::~Subscription() {
 
 void Ticker::Run() {
   std::vector<std::shared_ptr<const std::function<void()>>> round;
-  absl::Time next = absl::Now();
+  absl::Time next = SteadyNow();
   while (true) {
     {
       MutexLock lock(mutex_);
-      next = NextRound(next, period_, absl::Now());
-      while (!stopped_ && absl::Now() < next) {
-        stop_requested_.WaitFor(mutex_, next - absl::Now());
+      next = NextRound(next, period_, SteadyNow());
+      while (!stopped_ && SteadyNow() < next) {
+        stop_requested_.WaitFor(mutex_, next - SteadyNow());
       }
       if (stopped_) return;
       for (const auto& [id, tick] : ticks_) round.push_back(tick);
