@@ -1,5 +1,6 @@
 // Prints how long prefills take on groups of several ranks, on paper.
 
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -14,10 +15,12 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
+#include "common/byte_size.h"
 #include "common/command_line.h"
 #include "common/read_file.h"
 #include "common/status_macros.h"
 #include "common/tokens.h"
+#include "kernels/tensor.h"
 #include "nlohmann/json.hpp"
 #include "tools/split_plan.h"
 #include "worker/model/gemma_config.h"
@@ -40,6 +43,9 @@ ABSL_FLAG(absl::Duration, link_latency, absl::ZeroDuration(),
 ABSL_FLAG(int, round, 2048, "tokens of a rank in a round, a multiple of 64");
 ABSL_FLAG(int, chunk, 8192, "tokens of a head-split step");
 ABSL_FLAG(bool, replica, true, "each rank keeps the prompt's global keys");
+ABSL_FLAG(std::string, gather_memory, "64MiB",
+          "buffer for global pages that come from other ranks, as the "
+          "worker's");
 ABSL_FLAG(bool, json, false, "JSON lines instead of a table");
 
 namespace lapidary {
@@ -221,6 +227,13 @@ absl::Status Run() {
   options.round_tokens = absl::GetFlag(FLAGS_round);
   options.chunk_tokens = absl::GetFlag(FLAGS_chunk);
   options.has_replica = absl::GetFlag(FLAGS_replica);
+  const absl::StatusOr<int64_t> gather_memory =
+      ParseByteSize(absl::GetFlag(FLAGS_gather_memory));
+  if (!gather_memory.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--gather-memory: ", gather_memory.status().message()));
+  }
+  options.gather_pages = GatherPages(config, *gather_memory, DType::kBf16);
   if (options.round_tokens <= 0 || options.round_tokens % kPageTokens != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("--round needs a multiple of ", kPageTokens, ", it has ",

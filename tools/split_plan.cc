@@ -128,8 +128,10 @@ absl::Status CheckContext(int context, int max_context) {
 }
 
 CostModel ModelOf(const SplitPlanOptions& options, int num_ranks) {
-  return CostModel(options.shape, options.rates, num_ranks,
-                   options.activation_bytes);
+  return CostModel(options.shape, options.rates,
+                   {.num_ranks = num_ranks,
+                    .activation_bytes = options.activation_bytes,
+                    .gather_pages = options.gather_pages});
 }
 
 SplitPlan PlanSplit(const SplitPlanOptions& options, int num_ranks,

@@ -17,6 +17,7 @@ struct SplitPlanOptions {
   ModelShape shape;
   RankRates rates;           // Of every rank.
   int activation_bytes = 2;  // bf16
+  int gather_pages = 1024;   // As in GroupShape.
   int round_tokens = 2048;   // Of a rank in a round; a multiple of 64.
   int chunk_tokens = 8192;   // Of a head-split step.
   // Each rank keeps the prompt's global keys; otherwise they are gathered anew

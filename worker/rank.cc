@@ -16,6 +16,7 @@
 #include "glog/logging.h"
 #include "worker/engine/link_probe.h"
 #include "worker/loader/memory_check.h"
+#include "worker/model/model_shape.h"
 #include "worker/model/rank_weights.h"
 #include "worker/model/rate_probe.h"
 #include "worker/weights_digest.h"
@@ -74,6 +75,10 @@ RankParts Rank::parts() {
                 links_->watchdog()->BeginStep(step, limit);
               },
           .on_step_end = [this] { links_->watchdog()->EndStep(); }};
+}
+
+int Rank::gather_pages() const {
+  return GatherPages(config_, options_.gather_memory, options_.compute);
 }
 
 PlanLimits Rank::limits() const {
@@ -139,7 +144,7 @@ absl::Status Rank::Load() {
            .max_logit_rows =
                std::min(options_.max_sequences, options_.step_tokens),
            .max_range_tokens = options_.ranks > 1 ? options_.round_tokens : 0,
-           .gather_pages = GatherPages(),
+           .gather_pages = gather_pages(),
            .progress = &progress_,
            .extra_memory_bytes = each * links_->ranks_on_this_host()}));
   LogModel();
@@ -275,21 +280,6 @@ absl::Status Rank::Allocate() {
   LOG(INFO) << "peak resident memory so far: "
             << FormatByteSize(PeakResidentBytes());
   return absl::OkStatus();
-}
-
-// The buffer holds pages of one layer at a time.
-int Rank::GatherPages() const {
-  const LayerConfig* widest = nullptr;
-  for (const LayerConfig& layer : config_.layers) {
-    if (layer.type == LayerType::kGlobal) widest = &layer;
-  }
-  if (widest == nullptr) return 1;
-  const int64_t page_bytes = int64_t{kPageTokens} * widest->num_kv_heads *
-                             (widest->head_dim + 2 * widest->key_half) *
-                             SizeOf(options_.compute);
-  return static_cast<int>(
-      std::clamp<int64_t>(options_.gather_memory / page_bytes, 1,
-                          NumPages(config_.max_context_tokens)));
 }
 
 }  // namespace lapidary

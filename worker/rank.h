@@ -53,6 +53,8 @@ class Rank {
   const ModelDigests& digests() const { return digests_; }
   const RankRates& rates() const { return rates_; }
   const RankPages& pages() const { return pages_; }
+  // Of the buffer that global keys travel through.
+  int gather_pages() const;
   // The leader's alone.
   const GroupPlan& plan() const { return plan_; }
   const std::vector<RankReport>& reports() const { return reports_; }
@@ -71,7 +73,6 @@ class Rank {
   absl::StatusOr<std::string> PlanAsLeader(
       const std::vector<std::string>& reports);
   absl::Status Allocate();
-  int GatherPages() const;
 
   const WorkerOptions options_;
   Clock& clock_;

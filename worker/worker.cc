@@ -87,7 +87,9 @@ Scheduler::Options Worker::SchedulerOptions() const {
   if (options_.ranks == 1) return options;
   options.cost_model =
       CostModel(ShapeOfModel(rank_->model().config()), rank_->plan().slowest,
-                options_.ranks, SizeOf(options_.compute));
+                {.num_ranks = options_.ranks,
+                 .activation_bytes = SizeOf(options_.compute),
+                 .gather_pages = rank_->gather_pages()});
   options.max_range_tokens = options_.round_tokens;
   options.replica_pages = rank_->pages().replica;
   options.inter_token_deadline = options_.inter_token_deadline;

@@ -1,5 +1,9 @@
 #include "worker/model/model_shape.h"
 
+#include <algorithm>
+
+#include "common/tokens.h"
+
 namespace lapidary {
 
 ModelShape ShapeOfModel(const GemmaConfig& config) {
@@ -21,6 +25,14 @@ ModelShape ShapeOfModel(const GemmaConfig& config) {
     layers.has_v = !layer.k_eq_v;
   }
   return shape;
+}
+
+int GatherPages(const GemmaConfig& config, int64_t memory, DType compute) {
+  const ModelShape::Layers layers = ShapeOfModel(config).global_layers;
+  if (layers.count == 0) return 1;
+  const int64_t page_bytes = kPageTokens * layers.stored() * SizeOf(compute);
+  return static_cast<int>(std::clamp<int64_t>(
+      memory / page_bytes, 1, NumPages(config.max_context_tokens)));
 }
 
 }  // namespace lapidary

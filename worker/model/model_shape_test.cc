@@ -1,13 +1,17 @@
 #include "worker/model/model_shape.h"
 
+#include <cstdint>
+
 #include "gtest/gtest.h"
+#include "kernels/tensor.h"
 #include "worker/model/gemma_config.h"
 #include "worker/schedule/cost_model.h"
 
 namespace lapidary {
 namespace {
 
-TEST(ModelShapeTest, CountsLayersByType) {
+// Two window layers and a global one.
+GemmaConfig SmallConfig() {
   const LayerConfig window = {.type = LayerType::kWindow,
                               .head_dim = 256,
                               .num_kv_heads = 8,
@@ -24,9 +28,13 @@ TEST(ModelShapeTest, CountsLayersByType) {
   config.intermediate_size = 1536;
   config.num_heads = 16;
   config.window = 1024;
+  config.max_context_tokens = 1000;
   config.layers = {window, window, global};
+  return config;
+}
 
-  const ModelShape shape = ShapeOfModel(config);
+TEST(ModelShapeTest, CountsLayersByType) {
+  const ModelShape shape = ShapeOfModel(SmallConfig());
   EXPECT_EQ(shape.vocab_size, 1000);
   EXPECT_EQ(shape.hidden_size, 384);
   EXPECT_EQ(shape.intermediate_size, 1536);
@@ -39,6 +47,18 @@ TEST(ModelShapeTest, CountsLayersByType) {
   EXPECT_EQ(shape.global_layers.count, 1);
   EXPECT_EQ(shape.global_layers.stored(), 512 + 128);
   EXPECT_FALSE(shape.global_layers.has_v);
+}
+
+TEST(ModelShapeTest, SaysHowManyPagesABufferHolds) {
+  constexpr int64_t kPage = 64 * (512 + 128) * 2;  // In bf16.
+  const auto pages = [](int64_t memory, DType compute) {
+    return GatherPages(SmallConfig(), memory, compute);
+  };
+  EXPECT_EQ(pages(3 * kPage, DType::kBf16), 3);
+  EXPECT_EQ(pages(4 * kPage - 1, DType::kBf16), 3);
+  EXPECT_EQ(pages(4 * kPage, DType::kF32), 2);
+  EXPECT_EQ(pages(1, DType::kBf16), 1);
+  EXPECT_EQ(pages(int64_t{1} << 50, DType::kBf16), 16);  // 1,000 tokens.
 }
 
 }  // namespace

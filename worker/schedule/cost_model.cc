@@ -92,17 +92,19 @@ const char* TransferName(Transfer transfer) {
 }
 
 CostModel::CostModel(const ModelShape& shape, const RankRates& slowest,
-                     int num_ranks, int activation_bytes)
+                     const GroupShape& group)
     : shape_(shape),
       rates_(slowest),
-      num_ranks_(num_ranks),
-      activation_bytes_(activation_bytes) {
-  CHECK_GT(num_ranks, 0);
-  CHECK_GT(activation_bytes, 0);
+      num_ranks_(group.num_ranks),
+      activation_bytes_(group.activation_bytes),
+      gather_pages_(group.gather_pages) {
+  CHECK_GT(num_ranks_, 0);
+  CHECK_GT(activation_bytes_, 0);
+  CHECK_GT(gather_pages_, 0);
   CHECK_GT(slowest.matmul_flops, 0);
   CHECK_GT(slowest.attention_flops, 0);
   CHECK_GT(slowest.read_bytes, 0);
-  if (num_ranks > 1) CHECK_GT(slowest.link_bytes, 0);
+  if (num_ranks_ > 1) CHECK_GT(slowest.link_bytes, 0);
 }
 
 // ------------------------------------------------------------ Computation
@@ -270,13 +272,15 @@ void CostModel::AddGather(Transfer transfer, int first, int end,
                           StepCost& cost) const {
   const int layers = shape_.global_layers.count;
   if (end <= first || layers == 0) return;
+  const int first_page = first / kPageTokens;
+  const int end_page = NumPages(end);
   const int64_t bytes = Most(num_ranks_, [&](int rank) {
-    return PagesBytes(first / kPageTokens, NumPages(end), rank, num_ranks_,
-                      global_shape());
+    return PagesBytes(first_page, end_page, rank, num_ranks_, global_shape());
   });
+  const int segments = (end_page - first_page - 1) / gather_pages_ + 1;
   StepCost::Exchanged& exchanged = cost.of(transfer);
   exchanged.bytes += layers * bytes;
-  exchanged.exchanges += layers;
+  exchanged.exchanges += layers * segments;
 }
 
 void CostModel::AddQueries(int64_t num_tokens, StepCost& cost) const {

@@ -70,6 +70,13 @@ struct RankRates {
   absl::Duration link_latency;
 };
 
+// How the ranks run the model.
+struct GroupShape {
+  int num_ranks = 1;
+  int activation_bytes = 2;
+  int gather_pages = 1;  // That an exchange of global pages brings, at most.
+};
+
 // What ranks exchange in a step, by purpose.
 enum class Transfer : uint8_t {
   kAllReduce,    // Sums of the layers' outputs.
@@ -127,9 +134,10 @@ class CostModel {
  public:
   // `slowest` has the lowest of each rate in the group.
   //
-  // REQUIRES: rates are > 0, those of the link if num_ranks > 1.
-  CostModel(const ModelShape& shape, const RankRates& slowest, int num_ranks,
-            int activation_bytes);
+  // REQUIRES: rates are > 0, those of the link if there are several ranks; so
+  // is all of `group`.
+  CostModel(const ModelShape& shape, const RankRates& slowest,
+            const GroupShape& group);
 
   int num_ranks() const { return num_ranks_; }
   const RankRates& rates() const { return rates_; }
@@ -219,6 +227,7 @@ class CostModel {
   RankRates rates_;
   int num_ranks_;
   int activation_bytes_;
+  int gather_pages_;
 };
 
 }  // namespace lapidary

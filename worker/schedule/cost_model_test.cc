@@ -75,8 +75,21 @@ RankRates GpuRates() {
           .link_latency = absl::Microseconds(20)};
 }
 
-CostModel Small(int num_ranks, const RankRates& rates) {
-  return CostModel(SmallShape(), rates, num_ranks, /*activation_bytes=*/4);
+constexpr int kGatherPages = 1024;
+
+CostModel Small(int num_ranks, const RankRates& rates,
+                int gather_pages = kGatherPages) {
+  return CostModel(SmallShape(), rates,
+                   {.num_ranks = num_ranks,
+                    .activation_bytes = 4,
+                    .gather_pages = gather_pages});
+}
+
+CostModel Large(int num_ranks, const RankRates& rates = GpuRates()) {
+  return CostModel(LargeShape(), rates,
+                   {.num_ranks = num_ranks,
+                    .activation_bytes = 2,
+                    .gather_pages = kGatherPages});
 }
 
 StepCost HeadSplit(const CostModel& model, std::vector<CostModel::Part> parts,
@@ -155,7 +168,7 @@ TEST(CostModelTest, WaitsForTheLongestRangeAndThatWithMostPairs) {
 TEST(CostModelTest, ComputesLongPromptsOfTheTwelveBAsPlanned) {
   // 128K tokens on one GPU: 3.617 s of matrices, 0.111 of window and 2.850 of
   // global attention (goals for one H200).
-  const CostModel model(LargeShape(), GpuRates(), 1, 2);
+  const CostModel model = Large(1);
   const StepCost cost = HeadSplit(model, {{0, 131072}});
   EXPECT_NEAR(cost.matmul, 3.617, 0.001);
   EXPECT_NEAR(cost.window_attention, 0.111, 0.001);
@@ -253,6 +266,21 @@ TEST(CostModelTest, GathersEarlierKeysWithoutAReplica) {
   EXPECT_EQ(cost.of(Transfer::kReplica).bytes, 0);
 }
 
+TEST(CostModelTest, GathersNoMorePagesAtATimeThanTheBufferHolds) {
+  const auto exchanges = [](int gather_pages, int start, int replica_tokens) {
+    const CostModel model = Small(2, Rates(1, 1, 1), gather_pages);
+    const StepCost cost =
+        TokenSplit(model, start, {start + 64, start + 128}, replica_tokens);
+    return cost.of(Transfer::kKeys).exchanges +
+           cost.of(Transfer::kReplica).exchanges;
+  };
+  EXPECT_EQ(exchanges(5, 320, kNoReplica), 1);
+  EXPECT_EQ(exchanges(4, 320, kNoReplica), 2);
+  EXPECT_EQ(exchanges(1, 320, kNoReplica), 5);
+  EXPECT_EQ(exchanges(2, 320, 64), 2);
+  EXPECT_EQ(exchanges(1, 320, 320), 0);
+}
+
 TEST(CostModelTest, TakesTheTimeOfComputationAndExchanges) {
   RankRates rates = Rates(kFast, kFast, kFast);
   rates.link_bytes = 100;
@@ -266,10 +294,6 @@ TEST(CostModelTest, TakesTheTimeOfComputationAndExchanges) {
 }
 
 // ----------------------------------------------------------------- Choice
-
-CostModel Large(int num_ranks) {
-  return CostModel(LargeShape(), GpuRates(), num_ranks, 2);
-}
 
 constexpr CostModel::StepLimits kLimits = {.max_step_tokens = 512,
                                            .max_range_tokens = 2048};
@@ -327,12 +351,12 @@ TEST(CostModelTest, MakesRoundsShorterWhereRanksWouldWait) {
   rates.link_bytes = kFast;
   rates.link_latency = absl::ZeroDuration();
   const CostModel::Prefill prefill = {.context = 0, .tokens_left = 131072};
-  const CostModel cheap(LargeShape(), rates, 8, 2);
+  const CostModel cheap = Large(8, rates);
   EXPECT_LT(cheap.BestRound(prefill, kLimits).num_tokens, 8 * 1024);
   // Where they cost much, rounds are as long as memory allows.
   rates.link_bytes = 5e9;
   rates.link_latency = absl::Milliseconds(10);
-  const CostModel dear(LargeShape(), rates, 8, 2);
+  const CostModel dear = Large(8, rates);
   const PrefillChoice round = dear.BestRound(prefill, kLimits);
   EXPECT_GT(round.range_ends[0], 2048 - 64);
   EXPECT_LE(round.range_ends[0], 2048);

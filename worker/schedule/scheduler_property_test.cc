@@ -77,7 +77,11 @@ CostModel RandomCosts(const Case& of) {
   rates.attention_flops = rates.matmul_flops * Between(0.3, 1, random);
   rates.link_bytes = rates.read_bytes / Between(1, 50, random);
   rates.link_latency = absl::Seconds(Between(1e-7, 1e-4, random));
-  return CostModel(shape, rates, of.cache.num_ranks, 4);
+  return CostModel(
+      shape, rates,
+      {.num_ranks = of.cache.num_ranks,
+       .activation_bytes = 4,
+       .gather_pages = std::uniform_int_distribution(1, 8)(random)});
 }
 
 Scheduler::Options SchedulerOptions(const Case& of) {

@@ -22,13 +22,14 @@ CostModel SmallCosts(int num_ranks, int window) {
                                               .has_v = false}};
   constexpr double kWeights = 82944;  // Of the layers of that shape.
   constexpr double kPairFlops = 4 * 8 * 16;
-  return CostModel(shape,
-                   {.matmul_flops = 2 * kWeights / 1e-3,
-                    .attention_flops = kPairFlops / 1e-6,
-                    .read_bytes = 2 * kWeights / 4e-3,
-                    .link_bytes = 3e6,
-                    .link_latency = absl::Microseconds(10)},
-                   num_ranks, /*activation_bytes=*/4);
+  return CostModel(
+      shape,
+      {.matmul_flops = 2 * kWeights / 1e-3,
+       .attention_flops = kPairFlops / 1e-6,
+       .read_bytes = 2 * kWeights / 4e-3,
+       .link_bytes = 3e6,
+       .link_latency = absl::Microseconds(10)},
+      {.num_ranks = num_ranks, .activation_bytes = 4, .gather_pages = 1024});
 }
 
 }  // namespace lapidary
