@@ -5,6 +5,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/steady_time.h"
 
 namespace lapidary {
 
@@ -19,6 +20,12 @@ class Clock {
 class SystemClock : public Clock {
  public:
   absl::Time Now() override { return absl::Now(); }
+};
+
+// For what only measures durations: nobody sets it (steady_time.h).
+class SteadyClock : public Clock {
+ public:
+  absl::Time Now() override { return SteadyNow(); }
 };
 
 }  // namespace lapidary

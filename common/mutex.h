@@ -58,10 +58,8 @@ class CondVar {
   void WaitFor(Mutex& mutex, absl::Duration timeout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
-    // Against the system clock: ThreadSanitizer of gcc 12 does not know the
-    // call that a steady clock makes.
-    condition_.wait_until(lock, std::chrono::system_clock::now() +
-                                    absl::ToChronoNanoseconds(timeout));
+    condition_.wait_until(
+        lock, WaitClock::now() + absl::ToChronoNanoseconds(timeout));
     lock.release();
   }
 
@@ -69,6 +67,13 @@ class CondVar {
   void SignalAll() { condition_.notify_all(); }
 
  private:
+#ifdef __SANITIZE_THREAD__
+  // ThreadSanitizer of gcc 12 does not know the call that a steady clock makes.
+  using WaitClock = std::chrono::system_clock;
+#else
+  using WaitClock = std::chrono::steady_clock;
+#endif
+
   std::condition_variable condition_;
 };
 

@@ -8,7 +8,8 @@
 namespace lapidary {
 
 // Since a beginning that only this machine knows: differences are of use, not
-// the time itself.  Setting the machine's clock does not change it.
+// the time itself, nor what lies between it and absl::Now().  Setting the
+// machine's clock does not change it.
 //
 // Thread-safe.
 absl::Time SteadyNow();

@@ -17,9 +17,8 @@
 namespace lapidary {
 
 // Calls its subscribers every `period`, one after the other, so they must not
-// wait.  An alarm of gRPC would not do for its calls: one that is late when it
-// is set may call back on the thread that sets it, under the locks that it
-// holds.
+// wait.  Calls of gRPC use it, too: an alarm of gRPC that is late when it is
+// set may call back on the thread that sets it, under the locks that it holds.
 //
 // Thread-safe.
 class Ticker {

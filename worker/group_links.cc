@@ -8,6 +8,7 @@
 #include "common/ticker.h"
 #include "glog/logging.h"
 #include "worker/parallel/gloo_collective.h"
+#include "worker/parallel/group_health.h"
 #include "worker/parallel/rendezvous.h"
 
 namespace lapidary {

@@ -26,6 +26,9 @@ namespace {
 
 // What the slowest rank gets to pack or read its weights.
 constexpr absl::Duration kLoadTimeout = absl::Hours(1);
+// What another process gets of that to pack the same weights; the rest is for
+// the error to come to all ranks.
+constexpr absl::Duration kImageLockTimeout = absl::Minutes(50);
 // What the ranks get for the steps of start-up that take a second or less.
 constexpr absl::Duration kStageTimeout = absl::Seconds(60);
 
@@ -138,6 +141,7 @@ absl::Status Rank::Load() {
       LoadedModel::Load(
           {.model_dir = options_.model,
            .image_dir = options_.image_dir,
+           .image_lock_timeout = kImageLockTimeout,
            .compute = options_.compute,
            .cpu = {.threads = options_.threads, .isa = options_.isa},
            .max_step_tokens = options_.step_tokens,

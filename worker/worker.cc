@@ -53,7 +53,7 @@ Worker::~Worker() = default;
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(
     const WorkerOptions& options, ShutdownWaiter& waiter) {
   std::unique_ptr<Worker> worker(new Worker(options, waiter));
-  ASSIGN_OR_RETURN(worker->rank_, Rank::Start(options, worker->clock_));
+  ASSIGN_OR_RETURN(worker->rank_, Rank::Start(options, worker->steady_clock_));
   const absl::Status status = worker->StartServing();
   if (status.ok()) return worker;
   // Left to the end of the process: a follower's thread may wait for ever.

@@ -84,7 +84,8 @@ class Worker {
 
   const WorkerOptions options_;
   ShutdownWaiter& waiter_;
-  SystemClock clock_;
+  SystemClock clock_;         // Of requests.
+  SteadyClock steady_clock_;  // Of steps and exchanges.
   Metrics metrics_registry_;
   GroupMetrics group_metrics_;
   std::unique_ptr<MetricsPage> metrics_page_;

@@ -1,7 +1,10 @@
 // One request over several worker processes: the same answers, what the ranks
 // tell of themselves, how a group starts, and how it ends.
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -367,6 +370,48 @@ TEST_F(GroupStartTest, AnImageThatCannotBeWrittenIsNamedOnAll) {
     ExpectRefused(*rank, "rank 1 (");
     EXPECT_THAT(rank->Output(), HasSubstr("/proc/nowhere"));
   }
+}
+
+// Takes the image of a directory away, and holds its lock until the descriptor
+// is closed: as a process that packs it.
+int LockWithoutImage(const std::string& image_dir) {
+  int lock = -1;
+  for (const auto& entry : std::filesystem::directory_iterator(image_dir)) {
+    if (entry.path().extension() == ".lock") {
+      lock = open(entry.path().c_str(), O_RDWR | O_CLOEXEC);
+    } else {
+      std::filesystem::remove(entry.path());
+    }
+  }
+  EXPECT_EQ(flock(lock, LOCK_EX), 0) << image_dir;
+  return lock;
+}
+
+TEST_F(GroupStartTest, ARankThatHangsWhileItLoadsIsMissed) {
+  const std::string images = NewPath("images");
+  const std::string ports = NewPath("alone.ports");
+  {
+    const auto alone =
+        Start(0, 1, {"--image-dir", images, "--port-file", ports});
+    ASSERT_TRUE(
+        Eventually(kPatience, [&] { return !FileText(ports).empty(); }));
+  }
+  const int lock = LockWithoutImage(images);
+  const Flags flags = {"--image-dir", images, "--liveness-timeout", "2s"};
+  const auto leader = Start(0, 2, flags);
+  const auto follower = Start(1, 2, flags);
+  // The leader waits for the lock, and lives.
+  EXPECT_FALSE(
+      Eventually(absl::Seconds(4),
+                 [&] {
+                   return leader->Wait(absl::ZeroDuration()).has_value() ||
+                          follower->Wait(absl::ZeroDuration()).has_value();
+                 }))
+      << leader->Output() << follower->Output();
+  leader->Signal(SIGSTOP);
+  ExpectRefused(*follower, "rank 0 (");
+  EXPECT_THAT(follower->Output(), HasSubstr("no heartbeat for 2.0 s"));
+  close(lock);
 }
 
 TEST_F(GroupStartTest, APortInUseIsNamedOnAll) {

@@ -80,15 +80,18 @@ class File {
                                    : absl::ErrnoToStatus(errno, path_);
   }
 
-  // Waits until no other process holds it.  DEADLINE_EXCEEDED.
-  absl::Status LockBy(Deadline deadline) const {
+  // Waits until no other process holds it, for `timeout` at most: again and
+  // again, since flock() has no form with a time.  DEADLINE_EXCEEDED.
+  absl::Status LockWithin(absl::Duration timeout) const {
+    const Deadline deadline = Deadline::In(timeout);
     while (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
       if (errno != EINTR && errno != EWOULDBLOCK) {
         return absl::ErrnoToStatus(errno, path_);
       }
       if (deadline.has_passed()) {
         return absl::DeadlineExceededError(absl::StrCat(
-            path_, ": another process packs these weights, for too long"));
+            path_, ": another process has been packing these weights for ",
+            absl::FormatDuration(timeout)));
       }
       absl::SleepFor(kLockRetry);
     }
@@ -356,7 +359,7 @@ absl::StatusOr<std::unique_ptr<WeightImage>> LoadOrBuildImage(
   if (!image.ok()) {
     ASSIGN_OR_RETURN(const File lock,
                      File::Open(paths.lock(), O_RDWR | O_CREAT));
-    RETURN_IF_ERROR(lock.LockBy(Deadline::In(options.lock_timeout)));
+    RETURN_IF_ERROR(lock.LockWithin(options.lock_timeout));
     image = MapImage(path, checkpoint.digest());  // Another rank's, by now.
     if (!image.ok()) {
       if (absl::IsDataLoss(image.status())) {

@@ -29,7 +29,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadedModel::Load(
       LoadOrBuildImage(*checkpoint, specs,
                        {.directory = options.image_dir,
                         .extra_memory_bytes = options.extra_memory_bytes,
-                        .num_threads = options.cpu.threads},
+                        .num_threads = options.cpu.threads,
+                        .lock_timeout = options.image_lock_timeout},
                        statistics.image));
   ASSIGN_OR_RETURN(model->weights_,
                    GemmaWeightsFrom(model->config_, *model->image_));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/parallel/group_health.h"
 #include "worker/parallel/wire.h"
 
 namespace lapidary {
@@ -15,11 +16,6 @@ namespace {
 
 // What a rank waits for the leader's explanation after its own deadline.
 constexpr absl::Duration kExplanationGrace = absl::Seconds(1);
-
-absl::Status Silent(absl::Duration liveness_timeout) {
-  return absl::UnavailableError(absl::StrCat(
-      "no heartbeat for ", absl::FormatDuration(liveness_timeout)));
-}
 
 }  // namespace
 
@@ -77,10 +73,9 @@ absl::StatusOr<std::vector<std::string>> ControlChannel::Collect(
   std::vector<Part> parts(size(),
                           {std::nullopt, Deadline::In(liveness_timeout)});
   parts[rank_].given = *own;
-  Deadline next_beat = Deadline::In(kHeartbeatPeriod);
+  Deadline next_beat = Deadline::In(absl::ZeroDuration());
   while (true) {
     for (int rank = 1; rank < size(); ++rank) {
-      if (parts[rank].given.has_value()) continue;
       RETURN_IF_ERROR(CollectFrom(rank, liveness_timeout, parts[rank]));
     }
     const auto missing =
@@ -102,11 +97,11 @@ absl::StatusOr<std::vector<std::string>> ControlChannel::Collect(
   return all;
 }
 
-// Takes what `rank` gives, if it is there.
+// Takes what `rank` gives, if it is there; one that has given may be lost, too.
 absl::Status ControlChannel::CollectFrom(int rank,
                                          absl::Duration liveness_timeout,
                                          Part& part) {
-  while (!part.given.has_value()) {
+  while (true) {
     const absl::StatusOr<std::optional<Frame>> frame =
         connections_[rank]->Next();
     if (!frame.ok()) return Blame(rank, frame.status());
@@ -118,14 +113,14 @@ absl::Status ControlChannel::CollectFrom(int rank,
   if (part.given.has_value() || !part.lost.has_passed()) {
     return absl::OkStatus();
   }
-  return Blame(rank, Silent(liveness_timeout));
+  return Blame(rank, absl::UnavailableError(DescribeSilence(liveness_timeout)));
 }
 
 absl::Status ControlChannel::Take(const Frame& frame, Part& part) {
   if (frame.type == FrameType::kHeartbeat) return absl::OkStatus();
   absl::StatusOr<std::string> given;
   RETURN_IF_ERROR(DecodeResult(frame.payload, given));
-  if (frame.type != FrameType::kGather) {
+  if (frame.type != FrameType::kGather || part.given.has_value()) {
     return absl::InvalidArgumentError("it sent another frame than was due");
   }
   RETURN_IF_ERROR(given.status());
@@ -146,15 +141,13 @@ absl::StatusOr<std::vector<std::string>> ControlChannel::Contribute(
     const absl::StatusOr<std::string>& own, Deadline deadline,
     absl::Duration liveness_timeout) {
   FrameConnection& leader = *connections_[0];
-  absl::StatusOr<Frame> frame = absl::InternalError("no answer");
-  if (absl::Status sent = leader.Send(FrameType::kGather, EncodeResult(own));
-      !sent.ok()) {
-    frame = sent;
-  } else if (sent = leader.FlushBy(deadline); !sent.ok()) {
-    frame = sent;
-  } else {
-    frame = AwaitResult(deadline + kExplanationGrace, liveness_timeout);
-  }
+  absl::Status sent = leader.Send(FrameType::kGather, EncodeResult(own));
+  if (sent.ok()) sent = leader.FlushBy(deadline);
+  // The leader may have said why, and gone, before it was sent anything.
+  const absl::StatusOr<Frame> frame =
+      AwaitResult(sent.ok() ? deadline + kExplanationGrace
+                            : Deadline::In(absl::ZeroDuration()),
+                  liveness_timeout);
   if (!frame.ok()) {
     return own.ok() ? Blame(0, frame.status()) : Blame(rank_, own.status());
   }
@@ -178,7 +171,7 @@ absl::StatusOr<Frame> ControlChannel::AwaitResult(
     absl::StatusOr<Frame> frame =
         connections_[0]->NextBy(std::min(deadline, lost));
     if (absl::IsDeadlineExceeded(frame.status()) && lost < deadline) {
-      return Silent(liveness_timeout);
+      return absl::UnavailableError(DescribeSilence(liveness_timeout));
     }
     if (!frame.ok() || frame->type != FrameType::kHeartbeat) return frame;
   }

@@ -57,9 +57,9 @@ class ControlChannel {
       const absl::StatusOr<std::string>& own, Deadline deadline,
       absl::Duration liveness_timeout = absl::InfiniteDuration());
 
-  // Tells the others that this rank lives, every kHeartbeatPeriod before an
-  // AllGather() with a liveness timeout.  Of another thread, if no other call
-  // is under way.
+  // Tells the leader, or as the leader all others, that this rank lives: to be
+  // called every kHeartbeatPeriod before an AllGather() with a liveness
+  // timeout. Of another thread, if no other call is under way.
   void Beat();
 
   // For the Watchdog.  Null for this rank itself and where there is none.

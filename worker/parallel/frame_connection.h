@@ -28,7 +28,7 @@ enum class FrameType : uint16_t {
   kRefusal,    // A code, and why.
   kGather,     // What a rank gives: a code, and a string or a message.
   kGathered,   // What all gave.
-  kHeartbeat,  // Step and layer.
+  kHeartbeat,  // Step and layer; nothing before there are steps.
   kReport,     // Why a rank cannot go on.
   kFailure,    // Why the group ends.
   kLeave,      // Nothing: the rank goes in good order.

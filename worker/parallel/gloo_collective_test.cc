@@ -77,10 +77,12 @@ INSTANTIATE_TEST_SUITE_P(Gloo, CollectiveContract,
 
 TEST(GlooCollectiveTest, NamesARankThatHasGone) {
   Blackboard blackboard(3);
+  std::barrier all_connected(3);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < 3; ++rank) {
     threads.emplace_back([&, rank] {
       auto collective = ConnectGloo(OptionsOf(rank, 3, blackboard));
+      all_connected.arrive_and_wait();
       ASSERT_OK(collective);
       if (rank == 2) return;
       std::vector<float> x(1000);

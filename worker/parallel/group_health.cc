@@ -33,6 +33,10 @@ absl::string_view NameOf(FailureCause cause) {
   LOG(FATAL) << "no cause of a failure: " << static_cast<int>(cause);
 }
 
+std::string DescribeSilence(absl::Duration silence) {
+  return absl::StrCat("no heartbeat for ", Seconds(silence));
+}
+
 GroupHealth::GroupHealth(int rank, const std::vector<Hello>& hellos,
                          const GroupHealthOptions& options, absl::Time now)
     : rank_(rank), options_(options), ranks_(hellos.size()) {
@@ -106,7 +110,7 @@ void GroupHealth::CheckLiveness(absl::Time now) {
   const absl::Duration silence = now - silent->last_heard;
   if (silence < options_.liveness_timeout) return;
   Fail(FailureCause::kSilent, static_cast<int>(silent - ranks_.data()),
-       absl::StrCat("no heartbeat for ", Seconds(silence)));
+       DescribeSilence(silence));
 }
 
 // After the limit the collectives of the step give up as well, and their errors

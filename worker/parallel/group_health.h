@@ -49,6 +49,12 @@ struct RankProgress {
   bool operator==(const RankProgress&) const = default;
 };
 
+// How often a rank says that it lives.
+inline constexpr absl::Duration kHeartbeatPeriod = absl::Seconds(1);
+
+// "no heartbeat for 5.0 s"
+std::string DescribeSilence(absl::Duration silence);
+
 struct GroupHealthOptions {
   absl::Duration heartbeat_period = kHeartbeatPeriod;
   // A rank that is silent for so long is lost.

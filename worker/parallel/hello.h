@@ -9,7 +9,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 
 namespace lapidary {
 
@@ -24,7 +23,7 @@ struct Fact {
 struct Hello {
   int rank = 0;
   int num_ranks = 0;
-  std::string host;         // For people.
+  std::string host;         // Ranks with the same share a machine.
   std::vector<Fact> facts;  // In the same order on all ranks.
 
   bool operator==(const Hello&) const = default;
@@ -34,9 +33,6 @@ struct Hello {
 inline constexpr int kMaxRanks = 64;
 inline constexpr int kMaxFacts = 64;
 inline constexpr int kMaxHelloBytes = 64 << 10;
-
-// How often a rank tells the others that it lives.
-inline constexpr absl::Duration kHeartbeatPeriod = absl::Seconds(1);
 
 // The name of this machine.
 std::string HostName();

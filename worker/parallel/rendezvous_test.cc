@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/deadline.h"
 #include "common/testing/status_matchers.h"
@@ -45,6 +47,11 @@ Hello HelloOf(int rank, int num_ranks) {
           .num_ranks = num_ranks,
           .host = absl::StrCat("h", rank),
           .facts = {{"checkpoint", "1f2e"}}};
+}
+
+void HearUntilGone(FrameConnection& connection) {
+  while (connection.NextBy(Later()).ok()) {
+  }
 }
 
 // A leader that listens at a port of its own.
@@ -308,8 +315,7 @@ TEST_F(RendezvousTest, NamesARankThatIsGone) {
 TEST_F(RendezvousTest, NamesARankThatIsLate) {
   Meet(3, [](ControlChannel& channel) {
     if (channel.rank() == 2) {
-      // Waits until the leader has given up on it.
-      EXPECT_OK(channel.connection(0)->NextBy(Later()));
+      HearUntilGone(*channel.connection(0));  // The leader has given up on it.
       return;
     }
     const Deadline deadline =
@@ -325,11 +331,6 @@ void BeatFor(ControlChannel& channel, int num_beats) {
   for (int i = 0; i < num_beats; ++i) {
     channel.Beat();
     absl::SleepFor(kBeatPeriod);
-  }
-}
-
-void HearUntilGone(FrameConnection& connection) {
-  while (connection.NextBy(Later()).ok()) {
   }
 }
 
@@ -351,7 +352,7 @@ TEST_F(RendezvousTest, NamesARankThatIsSilent) {
     }
     EXPECT_THAT(channel.AllGather("here", Later(), kSilence),
                 StatusIs(absl::StatusCode::kUnavailable,
-                         "rank 2 (host h2): no heartbeat for 2s"));
+                         "rank 2 (host h2): no heartbeat for 2.0 s"));
   });
 }
 
@@ -364,7 +365,46 @@ TEST_F(RendezvousTest, NamesALeaderThatIsSilent) {
     }
     EXPECT_THAT(channel.AllGather("here", Later(), kSilence),
                 StatusIs(absl::StatusCode::kUnavailable,
-                         "rank 0 (host h0): no heartbeat for 2s"));
+                         "rank 0 (host h0): no heartbeat for 2.0 s"));
+  });
+}
+
+// It sends beats to a leader that has gone, before it asks why.
+TEST_F(RendezvousTest, TellsARankThatStillComputesWhyTheLeaderHasGone) {
+  std::promise<void> gone;
+  Join(HelloOf(1, 2), [is_gone = gone.get_future().share()](Channel channel) {
+    ASSERT_OK(channel);
+    is_gone.wait();
+    for (int i = 0; i < 5; ++i) (*channel)->Beat();
+    EXPECT_THAT((*channel)->AllGather("here", Later(), kSilence),
+                StatusIs(absl::StatusCode::kNotFound,
+                         "rank 0 (host h0): no such model"));
+  });
+  {
+    const Channel channel = Lead(2);
+    ASSERT_OK(channel);
+    EXPECT_THAT(
+        (*channel)->AllGather(absl::NotFoundError("no such model"), Later()),
+        StatusIs(absl::StatusCode::kNotFound, HasSubstr("model")));
+  }
+  gone.set_value();
+}
+
+TEST_F(RendezvousTest, NamesARankThatIsGoneAfterItGave) {
+  Meet(3, [](ControlChannel& channel) {
+    switch (channel.rank()) {
+      case 0:
+        EXPECT_THAT(channel.AllGather("here", Later()),
+                    StatusIs(absl::StatusCode::kUnavailable,
+                             "rank 1 (host h1): its connection closed"));
+        return;
+      case 1:
+        ASSERT_OK(channel.connection(0)->Send(
+            FrameType::kGather, EncodeResult(std::string("here"))));
+        return;
+      default:  // Gives nothing until the leader has given up.
+        HearUntilGone(*channel.connection(0));
+    }
   });
 }
 
@@ -372,7 +412,7 @@ TEST_F(RendezvousTest, NamesARankThatSendsGarbage) {
   Meet(3, [](ControlChannel& channel) {
     if (channel.rank() == 1) {
       ASSERT_OK(channel.connection(0)->Send(FrameType::kGather, "garbage"));
-      EXPECT_OK(channel.connection(0)->NextBy(Later()));
+      HearUntilGone(*channel.connection(0));
       return;
     }
     EXPECT_THAT(channel.AllGather("here", Later()),

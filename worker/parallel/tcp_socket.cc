@@ -18,6 +18,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "common/address.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
@@ -38,7 +39,7 @@ absl::Status SystemError(absl::string_view what, const std::string& address) {
 }
 
 absl::StatusOr<Addresses> Resolve(const std::string& address) {
-  RETURN_IF_ERROR(CheckListenAddress("a socket", address));
+  RETURN_IF_ERROR(CheckListenAddress("the address of rank 0", address));
   const size_t colon = address.rfind(':');
   std::string host = address.substr(0, colon);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {

@@ -40,6 +40,7 @@ std::string EncodeProgress(const RankProgress& progress) {
 }
 
 std::optional<RankProgress> DecodeProgress(absl::string_view bytes) {
+  if (bytes.empty()) return RankProgress();
   WireReader reader(bytes);
   RankProgress progress;
   progress.step = reader.Int();
