@@ -35,6 +35,7 @@ constexpr int kWindowLayers = 2;
 constexpr int kGlobalLayers = 1;
 constexpr int kLayers = kWindowLayers + kGlobalLayers;
 constexpr int kMaxTokens = 2048;
+constexpr int kGatherPages = 3;
 
 // A model and a group of it.
 struct Param {
@@ -72,6 +73,12 @@ class GroupBytesTest : public ::testing::TestWithParam<Param> {
                         before_[r].Total().bytes_received);
       }
       return bytes;
+    }
+
+    // Exchanges; all ranks take part in each.
+    int64_t Calls(CollectiveKind kind, Traffic traffic) const {
+      return after_[0].of(kind, traffic).calls -
+             before_[0].of(kind, traffic).calls;
     }
 
    private:
@@ -143,6 +150,18 @@ class GroupBytesTest : public ::testing::TestWithParam<Param> {
     return by_rank;
   }
 
+  CostModel Costs() const {
+    return CostModel(ShapeOfModel(group_.group->model(0).config()),
+                     {.matmul_flops = 1,
+                      .attention_flops = 1,
+                      .read_bytes = 1,
+                      .link_bytes = 1,
+                      .link_latency = absl::ZeroDuration()},
+                     {.num_ranks = num_ranks(),
+                      .activation_bytes = activation_bytes(),
+                      .gather_pages = kGatherPages});
+  }
+
   int activation_bytes() const { return SizeOf(GetParam().compute); }
   GlobalShape global() const {
     const bool k_eq_v = GetParam().k_eq_v;
@@ -175,7 +194,7 @@ class GroupBytesTest : public ::testing::TestWithParam<Param> {
   const SmallGroup group_ = model_.Start({.compute = GetParam().compute,
                                           .num_ranks = num_ranks(),
                                           .max_tokens = kMaxTokens,
-                                          .gather_pages = 3});
+                                          .gather_pages = kGatherPages});
   Sequence sequence_ =
       group_.driver->NewSequence(RandomTokens(config_, kMaxTokens, 3));
 };
@@ -393,13 +412,7 @@ TEST_P(GroupBytesTest, ARoundExchangesNothingElse) {
 
 // The cost model's bytes are those of the rank that receives most.
 TEST_P(GroupBytesTest, AreWhatTheCostModelPlans) {
-  const CostModel costs(ShapeOfModel(group_.group->model(0).config()),
-                        {.matmul_flops = 1,
-                         .attention_flops = 1,
-                         .read_bytes = 1,
-                         .link_bytes = 1,
-                         .link_latency = absl::ZeroDuration()},
-                        num_ranks(), activation_bytes());
+  const CostModel costs = Costs();
   const auto most = [](const ByRank& bytes) {
     return *std::max_element(bytes.begin(), bytes.end());
   };
@@ -428,6 +441,17 @@ TEST_P(GroupBytesTest, AreWhatTheCostModelPlans) {
   EXPECT_EQ(most(of_step.Total()), step.of(Transfer::kAllReduce).bytes +
                                        step.of(Transfer::kQueries).bytes +
                                        step.of(Transfer::kLogits).bytes);
+}
+
+TEST_P(GroupBytesTest, PagesComeInAsManyExchangesAsTheCostModelPlans) {
+  Step(4 * kPageTokens);
+  const std::vector<int> ends = UnequalRanges();
+  const StepCost round = Costs().TokenSplit(position(), ends, kNoReplica, 0);
+  ASSERT_EQ(round.of(Transfer::kKeys).exchanges, 2 * kGlobalLayers);
+  EXPECT_EQ(Round(ends, Replica::kNone)
+                .Calls(CollectiveKind::kAllGather, Traffic::kGlobalLayer),
+            round.of(Transfer::kRoundKeys).exchanges +
+                round.of(Transfer::kKeys).exchanges);
 }
 
 }  // namespace
