@@ -149,7 +149,8 @@ absl::StatusOr<std::vector<std::string>> ControlChannel::Contribute(
                             : Deadline::In(absl::ZeroDuration()),
                   liveness_timeout);
   if (!frame.ok()) {
-    return own.ok() ? Blame(0, frame.status()) : Blame(rank_, own.status());
+    if (!own.ok()) return Blame(rank_, own.status());
+    return Blame(0, sent.ok() ? frame.status() : sent);
   }
   absl::StatusOr<std::string> all;
   absl::Status status = DecodeResult(frame->payload, all);

@@ -396,7 +396,7 @@ TEST_F(RendezvousTest, NamesARankThatIsGoneAfterItGave) {
       case 0:
         EXPECT_THAT(channel.AllGather("here", Later()),
                     StatusIs(absl::StatusCode::kUnavailable,
-                             "rank 1 (host h1): its connection closed"));
+                             HasSubstr("rank 1 (host h1): its connection")));
         return;
       case 1:
         ASSERT_OK(channel.connection(0)->Send(
