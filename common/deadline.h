@@ -19,6 +19,9 @@ class Deadline {
   absl::Duration left() const;
   bool has_passed() const { return left() == absl::ZeroDuration(); }
 
+  // left() as poll() takes it: milliseconds, rounded up; -1 is for ever.
+  int PollTimeout() const;
+
   // `grace` later.
   Deadline operator+(absl::Duration grace) const {
     return Deadline(time_ + grace);

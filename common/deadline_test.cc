@@ -1,5 +1,8 @@
 #include "common/deadline.h"
 
+#include <climits>
+
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 
 namespace lapidary {
@@ -28,6 +31,18 @@ TEST(DeadlineTest, NeverPassesWithoutALimit) {
     EXPECT_FALSE(deadline.has_passed());
     EXPECT_EQ(deadline.left(), absl::InfiniteDuration());
   }
+}
+
+TEST(DeadlineTest, AreMillisecondsForPoll) {
+  EXPECT_EQ(Deadline::Never().PollTimeout(), -1);
+  EXPECT_EQ(Deadline::In(absl::Seconds(-1)).PollTimeout(), 0);
+  EXPECT_EQ(Deadline::In(absl::Hours(24 * 365)).PollTimeout(), INT_MAX);
+  const int hour = Deadline::In(absl::Hours(1)).PollTimeout();
+  EXPECT_GT(hour, 3'500'000);
+  EXPECT_LE(hour, 3'600'000);
+  // Rounded up: it must not end before the deadline.
+  const Deadline soon = Deadline::In(absl::Microseconds(1));
+  EXPECT_LE(soon.PollTimeout(), 1);
 }
 
 TEST(DeadlineTest, AreInOrder) {

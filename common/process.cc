@@ -7,31 +7,20 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <limits>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
+#include "common/deadline.h"
 #include "glog/logging.h"
 
 namespace lapidary {
 namespace {
-
-// For poll(): milliseconds, rounded up, or -1 for ever.
-int PollTimeout(absl::Duration timeout) {
-  if (timeout == absl::InfiniteDuration()) return -1;
-  const int64_t milliseconds =
-      absl::ToInt64Milliseconds(absl::Ceil(timeout, absl::Milliseconds(1)));
-  return static_cast<int>(
-      std::clamp<int64_t>(milliseconds, 0, std::numeric_limits<int>::max()));
-}
 
 absl::Status FileError(absl::string_view what, const std::string& path) {
   return absl::UnavailableError(
@@ -72,10 +61,10 @@ ShutdownWaiter::~ShutdownWaiter() {
 ShutdownWaiter::Reason ShutdownWaiter::Wait(absl::Duration timeout) {
   pollfd files[] = {{.fd = signals_, .events = POLLIN, .revents = 0},
                     {.fd = wakes_, .events = POLLIN, .revents = 0}};
-  const absl::Time deadline = absl::Now() + timeout;
+  const Deadline deadline = Deadline::In(timeout);
   int ready;
   do {
-    ready = poll(files, 2, PollTimeout(deadline - absl::Now()));
+    ready = poll(files, 2, deadline.PollTimeout());
   } while (ready < 0 && errno == EINTR);
   PCHECK(ready >= 0);
   if (files[0].revents != 0) {

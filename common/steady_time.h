@@ -7,9 +7,8 @@
 
 namespace lapidary {
 
-// Since a beginning that only this machine knows: differences are of use, not
-// the time itself, nor what lies between it and absl::Now().  Setting the
-// machine's clock does not change it.
+// Since a beginning that only this machine knows: only the difference of two
+// such times means something.  Never compare one with absl::Now().
 //
 // Thread-safe.
 absl::Time SteadyNow();

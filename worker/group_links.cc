@@ -12,6 +12,15 @@
 #include "worker/parallel/rendezvous.h"
 
 namespace lapidary {
+namespace {
+
+// What a rank gives that has nothing to tell but how a stage went.
+absl::StatusOr<std::string> Outcome(const absl::Status& status) {
+  if (status.ok()) return std::string();
+  return status;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<GroupLinks>> GroupLinks::Meet(
     const Options& options) {
@@ -67,8 +76,7 @@ absl::StatusOr<std::vector<std::string>> GroupLinks::Share(
 
 absl::Status GroupLinks::Agree(const absl::Status& ours,
                                absl::Duration timeout) {
-  if (ours.ok()) return Share(std::string(), timeout).status();
-  return Share(ours, timeout).status();
+  return Share(Outcome(ours), timeout).status();
 }
 
 absl::Status GroupLinks::Run(absl::FunctionRef<absl::Status()> stage,
@@ -82,9 +90,8 @@ absl::Status GroupLinks::Run(absl::FunctionRef<absl::Status()> stage,
     const auto beats = ticker.Subscribe([this] { channel_->Beat(); });
     ours = stage();
   }
-  absl::StatusOr<std::string> given = std::string();
-  if (!ours.ok()) given = ours;
-  return channel_->AllGather(given, deadline, liveness_timeout_).status();
+  return channel_->AllGather(Outcome(ours), deadline, liveness_timeout_)
+      .status();
 }
 
 absl::Status GroupLinks::Connect(absl::Duration timeout) {

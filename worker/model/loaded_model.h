@@ -34,8 +34,8 @@ struct ModelOptions {
   std::string model_dir;  // A Hugging Face directory as downloaded.
   // Where the packed image is kept and looked for; created if missing.
   std::string image_dir;
-  // What another process gets to pack the same weights.
-  absl::Duration image_lock_timeout = absl::Hours(1);
+  // ImageOptions::lock_timeout.
+  absl::Duration image_lock_timeout = ImageOptions().lock_timeout;
   DType compute = DType::kBf16;
   CpuOptions cpu;
   int max_step_tokens = 512;

@@ -133,7 +133,7 @@ void ControlChannel::WaitForFrames(Deadline deadline) const {
   for (int rank = 1; rank < size(); ++rank) {
     events.push_back({connections_[rank]->socket().fd(), POLLIN, 0});
   }
-  poll(events.data(), events.size(), PollTimeout(deadline));
+  poll(events.data(), events.size(), deadline.PollTimeout());
 }
 
 // Of another rank.  The leader's answer has the name of the rank to blame.

@@ -69,7 +69,7 @@ absl::Status CheckHeader(absl::string_view bytes, int64_t max_payload) {
 
 absl::Status WaitFor(const TcpSocket& socket, short events, Deadline deadline) {
   pollfd event = {socket.fd(), events, 0};
-  if (poll(&event, 1, PollTimeout(deadline)) > 0 || !deadline.has_passed()) {
+  if (poll(&event, 1, deadline.PollTimeout()) > 0 || !deadline.has_passed()) {
     return absl::OkStatus();
   }
   return absl::DeadlineExceededError("it did not answer in time");

@@ -113,7 +113,7 @@ void Meeting::WaitForEvents() const {
   for (const auto& member : members_) {
     if (member != nullptr) events.push_back({member->socket().fd(), POLLIN, 0});
   }
-  poll(events.data(), events.size(), PollTimeout(until));
+  poll(events.data(), events.size(), until.PollTimeout());
 }
 
 void Meeting::Accept() {

@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -18,15 +17,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "common/address.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 
 namespace lapidary {
 namespace {
-
-constexpr absl::Duration kLongestPoll = absl::Minutes(1);
 
 struct FreeAddresses {
   void operator()(addrinfo* addresses) const { freeaddrinfo(addresses); }
@@ -84,7 +80,7 @@ NamedAddress NameOf(int fd, NameFunction function) {
 absl::Status FinishConnect(const TcpSocket& socket, const std::string& address,
                            Deadline deadline) {
   pollfd event = {socket.fd(), POLLOUT, 0};
-  while (poll(&event, 1, PollTimeout(deadline)) <= 0) {
+  while (poll(&event, 1, deadline.PollTimeout()) <= 0) {
     if (deadline.has_passed()) {
       return absl::DeadlineExceededError(
           absl::StrCat("cannot reach ", address, " in time"));
@@ -190,12 +186,6 @@ absl::StatusOr<TcpSocket> ConnectTo(const std::string& address,
     if (status.ok()) return socket;
   }
   return status;
-}
-
-int PollTimeout(Deadline deadline) {
-  const absl::Duration left = std::min(deadline.left(), kLongestPoll);
-  return static_cast<int>(
-      absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))));
 }
 
 }  // namespace lapidary

@@ -49,10 +49,6 @@ std::optional<TcpSocket> AcceptFrom(const TcpSocket& listener);
 absl::StatusOr<TcpSocket> ConnectTo(const std::string& address,
                                     Deadline deadline);
 
-// For poll(): whole milliseconds until `deadline`, rounded up, at most a
-// minute.
-int PollTimeout(Deadline deadline);
-
 }  // namespace lapidary
 
 #endif  // WORKER_PARALLEL_TCP_SOCKET_H_

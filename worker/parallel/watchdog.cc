@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "common/deadline.h"
 #include "common/mutex.h"
 #include "common/steady_time.h"
 #include "glog/logging.h"
@@ -26,11 +27,6 @@ constexpr absl::Duration kLookPeriod = absl::Milliseconds(100);
 // How long a rank waits for the others to take its last frame: they end their
 // side when they have it.
 constexpr absl::Duration kFarewell = absl::Seconds(1);
-
-int Milliseconds(absl::Duration duration) {
-  return static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(
-      std::max(duration, absl::ZeroDuration()), absl::Milliseconds(1))));
-}
 
 std::string EncodeProgress(const RankProgress& progress) {
   WireWriter writer;
@@ -128,7 +124,7 @@ class Watchdog::Loop {
     [[maybe_unused]] const ssize_t count = write(wakes_, &one, sizeof(one));
   }
 
-  void WaitForEvents(absl::Time until);
+  void WaitForEvents(Deadline deadline);
   Ending TakeRequests(absl::Time now);
   void Hear(absl::Time now);
   // Whether the connection to `rank` stays open.
@@ -158,7 +154,7 @@ class Watchdog::Loop {
 
 void Watchdog::Loop::Run() {
   while (true) {
-    WaitForEvents(SteadyNow() + kLookPeriod);
+    WaitForEvents(Deadline::In(kLookPeriod));
     const absl::Time now = SteadyNow();
     Hear(now);
     switch (TakeRequests(now)) {
@@ -180,14 +176,14 @@ void Watchdog::Loop::Run() {
   }
 }
 
-void Watchdog::Loop::WaitForEvents(absl::Time until) {
+void Watchdog::Loop::WaitForEvents(Deadline deadline) {
   std::vector<pollfd> events = {{wakes_, POLLIN, 0}};
   for (const int rank : open_) {
     const FrameConnection& connection = *channel_->connection(rank);
     const short wanted = connection.has_unsent() ? POLLIN | POLLOUT : POLLIN;
     events.push_back({connection.socket().fd(), wanted, 0});
   }
-  poll(events.data(), events.size(), Milliseconds(until - SteadyNow()));
+  poll(events.data(), events.size(), deadline.PollTimeout());
   uint64_t count = 0;
   // Nobody has woken it, mostly.
   [[maybe_unused]] const ssize_t size = read(wakes_, &count, sizeof(count));
@@ -287,9 +283,9 @@ void Watchdog::Loop::Announce(const GroupFailure& failure) {
 // A connection that is closed before what came over it has been read may lose
 // what was sent over it.
 void Watchdog::Loop::SayFarewell() {
-  const absl::Time end = SteadyNow() + kFarewell;
-  while (!open_.empty() && SteadyNow() < end) {
-    WaitForEvents(std::min(end, SteadyNow() + kLookPeriod));
+  const Deadline end = Deadline::In(kFarewell);
+  while (!open_.empty() && !end.has_passed()) {
+    WaitForEvents(std::min(end, Deadline::In(kLookPeriod)));
     std::erase_if(open_, [&](int rank) {
       FrameConnection& connection = *channel_->connection(rank);
       absl::StatusOr<std::optional<Frame>> frame = connection.Next();
